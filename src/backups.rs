@@ -48,7 +48,7 @@ impl Backups {
         self.0.join(id)
     }
 
-    /// The backup of that id, or the last one for `latest`.
+    /// The backup with that id, or the last one for `latest`.
     pub(crate) fn find(&self, id: &str) -> Result<Backup, ApiError> {
         let mut known = self.list();
         if let Some(found) =
@@ -65,7 +65,7 @@ impl Backups {
         Err(ApiError::new(ErrorCode::NotFound, format!("backup `{id}` does not exist")).hint(hint))
     }
 
-    /// An id that no backup has, from the time.
+    /// A new id, made from the time.
     pub(crate) fn new_id(&self, now: jiff::Timestamp) -> String {
         let mut id = now.strftime("%Y%m%dT%H%M%SZ").to_string();
         while self.directory(&id).exists() {
@@ -74,7 +74,7 @@ impl Backups {
         id
     }
 
-    /// From here on it is a backup.
+    /// Writes the manifest, which makes the directory a backup.
     pub(crate) fn publish(&self, backup: &Backup) -> Result<(), ApiError> {
         let manifest = serde_json::to_vec_pretty(backup).expect("a manifest serializes to JSON");
         write_atomically(&self.directory(&backup.id).join(MANIFEST), &manifest).map_err(internal)
@@ -91,24 +91,24 @@ impl Backups {
         }
     }
 
-    /// Removes those that make room for newer ones; their ids.
+    /// Removes the backups that make room for newer ones. Returns their ids.
     pub(crate) fn remove_outdated(&self) -> io::Result<Vec<String>> {
         let outdated = outdated(&self.list());
         for id in &outdated {
-            // The manifest first: what is left of a removal that is cut off is no backup.
+            // The manifest first: after an interrupted removal the rest does not count as a backup.
             fs::remove_file(self.directory(id).join(MANIFEST))?;
             fs::remove_dir_all(self.directory(id))?;
         }
         Ok(outdated)
     }
 
-    /// What the manifest says of a file or a directory of the backup.
+    /// The manifest's entry for a file or a directory of the backup.
     pub(crate) async fn file(&self, id: &str, name: String, database: Option<String>) -> Result<BackupFile, ApiError> {
         let (size, checksum) = checksum(self.directory(id).join(&name)).await?;
         Ok(BackupFile { name, database, size, checksum })
     }
 
-    /// Whether a file is as it was written.
+    /// Whether a file still is as it was written.
     pub(crate) async fn check(&self, id: &str, file: &BackupFile) -> Result<(), ApiError> {
         if checksum(self.directory(id).join(&file.name)).await?.1 == file.checksum {
             return Ok(());
@@ -118,7 +118,7 @@ impl Backups {
     }
 }
 
-/// Size and checksum of a file, or of all that is in a directory.
+/// Size and checksum of a file, or of everything in a directory.
 async fn checksum(path: PathBuf) -> Result<(u64, String), ApiError> {
     let read = move || if path.is_dir() { digest_tree(&path).map(|digest| (digest.size, digest.checksum)) } else { of_file(&path) };
     tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(internal)

@@ -1,6 +1,6 @@
-//! Short work that blocks, such as a file that is read or synced, in the middle of a task.
+//! Short blocking work, such as reading or syncing a file, in the middle of a task.
 //!
-//! Called by those who must have its result before they go on, in their own order: the environment's task saves its
+//! Called by tasks that must have the result before they continue, in their own order: the environment's task saves its
 //! record, the fault journal is read. Long work belongs to `tokio::task::spawn_blocking`.
 
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::path::Path;
 use devenv_api::{ApiError, ErrorCode};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Does it here; what else this thread of the runtime has to do goes on in another.
+/// Runs it on this thread; the runtime moves the other tasks of the thread to another one.
 pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        // Tests have one thread, and threads of no runtime hold nobody up.
+        // Tests have one thread, and threads outside of a runtime delay no task.
         _ => work(),
     }
 }
@@ -22,8 +22,8 @@ pub(crate) async fn reachable(path: &Path) -> Result<(), ApiError> {
     devenv_files::read_in_time(vec![path.to_owned()], || ()).await.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))
 }
 
-/// For tests: whether another task of a runtime with one thread goes on while `work` blocks for as long as that task does
-/// not call what it is given.
+/// For tests: whether another task of a single-threaded runtime continues while `work` blocks, until that task calls
+/// the function that it is given.
 #[cfg(test)]
 pub(crate) fn lets_others_go_on<W>(work: impl FnOnce() -> W + Send + 'static, release: impl FnOnce() + Send + 'static)
 where

@@ -1,7 +1,7 @@
-//! What devenv needs of the machine, checked one by one, each with a way to mend it.
+//! Checks the machine for what devenv needs, each check with a remedy.
 //!
-//! Part of the composition like `daemon`: it may speak to the engine, which the command line may not. Checks are cheap,
-//! change nothing, and say only what they have seen.
+//! Part of the composition like `daemon`: it may use the engine, which the command line may not. Checks are cheap,
+//! change nothing, and report only what they observe.
 
 mod engine;
 mod host;
@@ -10,7 +10,7 @@ use devenv_api::{Check, CheckStatus, Doctor, EngineSelection};
 
 use crate::paths::Paths;
 
-/// What is looked at.
+/// The inputs of the checks.
 pub(crate) struct Subject {
     pub(crate) paths: Paths,
     pub(crate) engine: EngineSelection,

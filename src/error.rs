@@ -1,4 +1,4 @@
-//! Errors as clients read them: the code, the text with its causes, and what to do next. Used by every room of the daemon.
+//! Errors as clients read them: the code, the text with its causes, and a hint. Used by every module of the daemon.
 
 use devenv_api::{ApiError, ErrorCode};
 

@@ -1,6 +1,6 @@
 //! The ordered event stream of one environment: stored in a file, and sent to followers.
 //!
-//! The environment's own task is the only writer. A reader takes history and the rest of the stream in one step, so that
+//! The environment's own task is the only writer. A reader takes history and the following events in one step, so that
 //! no event is missed or repeated.
 
 use std::{
@@ -18,9 +18,9 @@ use tokio::sync::broadcast;
 
 use crate::spec::{EnvironmentId, ServiceName};
 
-/// When the file has grown to this it becomes the former one, and another is begun: history is never more than two of them.
+/// A file of this size becomes the old one, and a new one is started: history is never more than two files.
 const FILE_BYTES: u64 = 4 << 20;
-/// Of a file's end, where the last event is looked for.
+/// The part of a file's end in which the last event is searched.
 const TAIL_BYTES: u64 = 64 << 10;
 /// A follower that falls further behind than this continues from the file.
 const FOLLOWERS_LAG: usize = 1024;
@@ -40,7 +40,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Writer {
-    /// None once the environment is forgotten.
+    /// `None` once the environment is forgotten.
     file: Option<File>,
     /// Bytes in the file.
     size: u64,
@@ -83,7 +83,7 @@ impl NewEvent {
 
 impl EventLog {
     pub(crate) fn open(environment: &EnvironmentId, path: &Path) -> io::Result<Self> {
-        // One that an earlier devenv let grow.
+        // A file that an older devenv let grow.
         keep_end(path, 2 * FILE_BYTES)?;
         let last = match last_event(path)? {
             Some(last) => Some(last),
@@ -91,7 +91,7 @@ impl EventLog {
         };
         let mut file = open_to_append(path)?;
         if !ends_with_newline(path)? {
-            // The last writer died in the middle of a line: what it wrote is no event.
+            // The last writer died in the middle of a line, which is not an event.
             file.write_all(b"\n")?;
         }
         let size = file.metadata()?.len();
@@ -106,7 +106,7 @@ impl EventLog {
         })
     }
 
-    /// Numbers, stores and publishes an event. Returns its number, which later events name as their cause.
+    /// Numbers, stores and publishes an event. Returns its number, by which later events refer to it as their cause.
     pub(crate) fn emit(&self, news: NewEvent) -> u64 {
         let mut writer = self.shared.state.lock().expect("no code panics while it holds this lock");
         writer.sequence += 1;
@@ -124,23 +124,23 @@ impl EventLog {
             tracing::warn!(%error, path = %self.shared.path.display(), "Cannot write an event to the event file.");
         }
         let sequence = event.sequence;
-        // Nobody listening is fine.
+        // There may be no receiver.
         let _ = self.shared.sender.send(event);
         sequence
     }
 
-    /// All of history, and everything after it. Blocks while it reads, and holds up nobody who has something to tell.
+    /// All of history, and everything after it. Blocks while it reads, without delaying writers.
     pub(crate) fn history_and_rest(&self) -> io::Result<(Vec<Event>, broadcast::Receiver<Event>)> {
         let (files, rest) = {
             let writer = self.shared.state.lock().expect("no code panics while it holds this lock");
-            // Events from now on are in the rest, and not read.
+            // Later events come through the channel, and are not read.
             let files = [opened(&former(&self.shared.path))?, opened(&self.shared.path)?.map(|(file, _)| (file, writer.size))];
             (files, self.shared.sender.subscribe())
         };
         Ok((read(files)?, rest))
     }
 
-    /// Closes the file. What is emitted after this reaches followers and is not stored.
+    /// Closes the file. Later events reach followers and are not stored.
     pub(crate) fn close(&self) {
         self.shared.state.lock().expect("no code panics while it holds this lock").file = None;
     }
@@ -185,7 +185,7 @@ fn line(event: &Event) -> String {
     line
 }
 
-/// Where the file goes when another one is begun.
+/// The new name of a full file.
 fn former(path: &Path) -> PathBuf {
     path.with_extension("former.ndjson")
 }
@@ -194,7 +194,7 @@ fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// A file to read, if it is there, and its size.
+/// The file if it exists, and its size.
 fn opened(path: &Path) -> io::Result<Option<(File, u64)>> {
     match File::open(path) {
         Ok(file) => {
@@ -219,7 +219,7 @@ fn read(files: impl IntoIterator<Item = Option<(File, u64)>>) -> io::Result<Vec<
     Ok(events)
 }
 
-/// The last event in the file; the whole of it is read only where its end is nothing but part of one line.
+/// The last event in the file. Reads the whole file only if its end is part of a single line.
 fn last_event(path: &Path) -> io::Result<Option<Event>> {
     let Some((mut file, size)) = opened(path)? else { return Ok(None) };
     let tail = size.min(TAIL_BYTES);

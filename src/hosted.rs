@@ -1,5 +1,5 @@
-//! The daemon within another program, on an engine that is given to it. Called by `tests/it` alone; it is no part of what
-//! devenv promises, and no command of devenv comes here.
+//! The daemon within another program, on a given engine. Only `tests/it` calls it; it is not part of devenv's
+//! interface, and no command of devenv uses it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -1,13 +1,13 @@
-//! PURE but for [`of_this_process`]: which variables of a shell the processes of an environment inherit.
+//! PURE except [`of_this_process`]: which variables of a shell the processes of an environment inherit.
 //!
-//! The command line sends those of the shell that asks for the environment with `up`; the daemon keeps them with the
+//! The command line sends those of the shell that runs `up`; the daemon stores them with the
 //! environment (`runtime/inherited.rs`). Without them a process would get those of whichever shell first started the daemon.
 
 use std::ffi::OsString;
 
 use devenv_api::ShellVariables;
 
-/// They say where a terminal or a login session is, and mean nothing to a process that outlives it.
+/// They describe a terminal or a login session, and mean nothing to a process that outlives it.
 const OF_A_SESSION: [&str; 38] = [
     "ALACRITTY_LOG",
     "ALACRITTY_SOCKET",
@@ -48,17 +48,17 @@ const OF_A_SESSION: [&str; 38] = [
     "XDG_SESSION_ID",
     "_",
 ];
-/// devenv's own settings and marks are about the command that was given, and not about what it starts.
+/// devenv's own settings and markers concern the command that was given, not what it starts.
 const OURS: &str = "DEVENV_";
-/// But for those by which a process finds the daemon that started it.
+/// Except those by which a process finds the daemon that started it.
 const PLACES: [&str; 3] = ["DEVENV_CONFIG_DIR", "DEVENV_RUNTIME_DIR", "DEVENV_STATE_DIR"];
 
-/// Those of the shell that this command was given in.
+/// Those of the shell in which this command was run.
 pub(crate) fn of_this_process() -> ShellVariables {
     filtered(std::env::vars_os())
 }
 
-/// A variable that is not UTF-8 is left out: no process of a service has ever been given one.
+/// A variable that is not UTF-8 is left out: no process of a service ever gets one.
 pub(crate) fn filtered(variables: impl IntoIterator<Item = (OsString, OsString)>) -> ShellVariables {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let kept = |(name, _): &(String, String)| {

@@ -39,7 +39,7 @@ use devenv_watch as watch;
 
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {
-    // First of all: a process shim starts with every host process, and must not pay for what only a client or daemon needs.
+    // First of all: a process shim starts with every host process, and must not load what only a client or daemon needs.
     let arguments = || std::env::args_os().skip(1);
     process::shim::main_if_asked(arguments())
         .or_else(|| process::parent_death::main_if_asked(arguments()))

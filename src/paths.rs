@@ -1,6 +1,6 @@
-//! Where things are on this machine, and every environment variable that devenv itself reads.
+//! The paths of this machine, and every environment variable that devenv itself reads.
 //!
-//! Resolved once, at the start, from the variables; nothing else in the program looks at them.
+//! Resolved once at the start from the variables; nothing else in the program reads them.
 
 use std::{
     ffi::OsString,
@@ -31,7 +31,7 @@ pub(crate) const HOOK: &str = "DEVENV_HOOK";
 pub(crate) const CI: &str = "CI";
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 
-/// All of them, as in the reference.
+/// All of them, in the order of the reference.
 pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
     EnvironmentVariable {
         name: STATE_DIR,
@@ -103,7 +103,7 @@ pub(crate) struct Paths {
     pub(crate) config: PathBuf,
 }
 
-/// What `sun_path` holds, less the final zero.
+/// The length of `sun_path` without the final zero.
 const SOCKET_PATH_LIMIT: usize = 107;
 
 impl Paths {
@@ -119,7 +119,7 @@ impl Paths {
             Some(path) if path.is_relative() => Err(PathsError::Relative { variable: name, path }),
             other => Ok(other),
         };
-        // The XDG rules say that a relative path is to be ignored there.
+        // The XDG specification says that a relative path must be ignored here.
         let xdg = |name: &str| set(name).filter(|path| path.is_absolute()).map(|path| path.join("devenv"));
         let home = |rest: &str, variable| set("HOME").map(|home| home.join(rest)).ok_or(PathsError::NoHome { variable });
 
@@ -129,7 +129,7 @@ impl Paths {
         };
         let config = match own(CONFIG_DIR)?.or_else(|| xdg("XDG_CONFIG_HOME")) {
             Some(path) => path,
-            // Profiles of the user's own are a convenience: their absence is no reason to fail.
+            // Profiles of the user's own are optional, so their absence is no error.
             None => home(".config/devenv", CONFIG_DIR).unwrap_or_else(|_| state.join("config")),
         };
         let runtime = own(RUNTIME_DIR)?.or_else(|| xdg("XDG_RUNTIME_DIR")).unwrap_or_else(|| PathBuf::from(format!("/tmp/devenv-{uid}")));
@@ -145,7 +145,7 @@ impl Paths {
         self.runtime.join("devenv.sock")
     }
 
-    /// Held by the daemon for as long as it lives.
+    /// Held by the daemon as long as it runs.
     pub(crate) fn lock(&self) -> PathBuf {
         self.runtime.join("devenv.lock")
     }
@@ -155,17 +155,17 @@ impl Paths {
         self.state.join("daemon.log")
     }
 
-    /// Held by the daemon for as long as it lives, and says which one that is.
+    /// Held by the daemon as long as it runs; names that daemon.
     pub(crate) fn state_lock(&self) -> PathBuf {
         self.state.join("lock")
     }
 
-    /// The daemon that has, or had last, the state directory; nothing if a former version wrote none.
+    /// The daemon that has, or last had, the state directory; `None` if a former version wrote none.
     pub(crate) fn recorded_daemon(&self) -> Option<DaemonRecord> {
         serde_json::from_slice(&fs::read(self.state_lock()).ok()?).ok()
     }
 
-    /// Creates the state and runtime directories for this user only, and refuses those of other users, and files of theirs in the
+    /// Creates the state and runtime directories for this user only, and refuses directories of other users, and their files in the
     /// state directory.
     pub(crate) fn create(&self) -> Result<(), PathsError> {
         let uid = rustix::process::getuid().as_raw();
@@ -179,7 +179,7 @@ impl Paths {
         }
     }
 
-    /// Refuses the directories of other users, as far as they exist. Creates nothing.
+    /// Refuses existing directories of other users. Creates nothing.
     pub(crate) fn check_owner(&self) -> Result<(), PathsError> {
         let uid = rustix::process::getuid().as_raw();
         for path in [&self.state, &self.runtime] {
@@ -192,14 +192,14 @@ impl Paths {
     }
 }
 
-/// In the lock of the state directory: who holds it.
+/// The content of the state directory's lock: its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DaemonRecord {
     pub(crate) pid: u32,
     pub(crate) socket: PathBuf,
 }
 
-/// How deep the state directory is looked through for files of other users: to the records of environments.
+/// How deep the state directory is searched for files of other users: to the records of environments.
 const DEPTH: usize = 3;
 
 /// The first file or directory of another user, the highest one first.
@@ -213,7 +213,7 @@ fn foreign_file(directory: &Path, uid: u32, depth: usize) -> Option<(PathBuf, u3
     below.into_iter().find_map(|(path, _)| foreign_file(path, uid, depth - 1))
 }
 
-/// As in the user database, or the number.
+/// The name in the user database, or the number.
 pub(crate) fn user_name(uid: u32) -> String {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let number = uid.to_string();

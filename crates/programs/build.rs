@@ -1,5 +1,5 @@
-//! Builds the small static programs that go into containers, with the compiler alone: they have no dependencies, so
-//! neither cargo's lock nor a network is in the way. Their bytes are embedded in the binary.
+//! Builds the small static programs for containers, with the compiler alone: they have no dependencies, so
+//! neither cargo's lock file nor a network is needed. Their bytes are embedded in the binary.
 
 use std::{
     env, fs,
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// By the names of their crates, and what is missing without them.
+/// By the names of their crates, with what is missing without them.
 const PROGRAMS: [(&str, &str); 2] =
     [("fault-agent", "faults that need it are refused"), ("launcher", "containers with secret variables will be refused")];
 
@@ -16,18 +16,18 @@ fn main() {
     for (name, loss) in PROGRAMS {
         println!("cargo::rerun-if-changed=../{name}/src");
         let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(name);
-        // Containers are Linux; elsewhere there is nothing to build them for.
+        // Containers are Linux; on other systems they are not built.
         if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
             fs::write(&out, []).expect("the output directory is writable");
             continue;
         }
         if let Err(reason) = build(name, &out) {
-            // A check of the sources must not fail where no static C library is installed.
+            // A check of the sources must not fail if no static C library is installed.
             println!("cargo::warning=THIS DEVENV WILL BE INCOMPLETE: the {name} could not be built, so {loss}");
             println!(
                 "cargo::warning=install a static C library (Debian and Ubuntu: libc6-dev, Fedora: glibc-static) and build again: {reason}"
             );
-            // There is no such file, so that every build tries again.
+            // The file does not exist, so every build tries again.
             println!("cargo::rerun-if-changed={}.missing", out.display());
             fs::write(&out, []).expect("the output directory is writable");
         }

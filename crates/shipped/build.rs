@@ -1,4 +1,4 @@
-//! Lists the files that travel in the binary: everything in the directories below, by its path in a project.
+//! Lists the files that are embedded in the binary: everything in the directories below, by its path in a project.
 
 use std::{
     env,
@@ -36,7 +36,7 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
         if path.is_dir() {
             collect(&path, found)?;
         } else if !name.starts_with('.') && !name.ends_with('~') {
-            // Neither is what an editor leaves behind.
+            // Files of editors are left out too.
             found.push(path);
         }
     }

@@ -175,7 +175,8 @@ pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
 }
 
 impl Command {
-    /// Whether the command passes another program's exit code through (`run`, `exec`, `test`, `lease`). Failures of devenv itself then exit with 125.
+    /// Whether the command passes another program's exit code through (`run`, `exec`, `psql`, `redis`, `test`,
+    /// `lease`). Failures of devenv itself then exit with 125.
     pub(crate) fn wraps_another(&self) -> bool {
         matches!(self, Self::Run(_) | Self::Exec(_) | Self::Psql(_) | Self::Redis(_) | Self::Test(_) | Self::Lease(_))
     }

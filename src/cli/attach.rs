@@ -1,4 +1,4 @@
-//! Staying with an environment: its logs as they come, and between them what happens to its services.
+//! Follows an environment: its logs as they arrive, and between them the events of its services.
 
 use devenv_api::{Client, EnvironmentTarget, Event, EventsRequest, LogsRequest};
 use futures_util::StreamExt;
@@ -11,7 +11,7 @@ use super::{
     session::Session,
 };
 
-/// Follows until it is interrupted. Lines from `since` on are shown.
+/// Follows until it is interrupted. Shows lines from `since` on.
 pub(super) async fn follow(client: &Client, target: EnvironmentTarget, since: Timestamp, session: &Session) -> Result<(), Failure> {
     let since = format!("{since:.6}");
     let request = LogsRequest { since: Some(since.clone()), follow: true, ..LogsRequest::of(target.clone()) };

@@ -25,7 +25,7 @@ use crate::{
     paths,
 };
 
-/// Back up data, list backups, restore them, and rehearse a restore.
+/// Back up data, list backups, restore them, and test a restore.
 ///
 /// Uses pg_dump for PostgreSQL, mariadb-dump for MariaDB, BGSAVE for Redis and a file-by-file copy for S3 stores and RabbitMQ, and records row counts and checksums. Keeps
 /// the last backup of each of the last seven days; backups of single services are counted separately from full ones. Removing
@@ -108,7 +108,7 @@ pub(crate) struct Export {
     database: Option<String>,
 }
 
-/// The drill's environment, which is nobody's.
+/// The name of the drill's environment, which is temporary.
 const DRILL: &str = "backup-drill";
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
@@ -161,10 +161,10 @@ pub(super) async fn import(arguments: &Import, session: &Session) -> Outcome {
     Ok(status(transferred.verified))
 }
 
-/// A longer text is no address of a database.
+/// A longer text is not the URL of a database.
 const LONGEST_URL: u64 = 64 << 10;
 
-/// Where the data comes from: an address as it is, a file by its absolute path.
+/// The source of the data: a URL as it is, a file by its absolute path.
 fn place_of(arguments: &Import, session: &Session, variable: Option<String>, input: impl Read) -> Result<String, Failure> {
     let address = |text: String| {
         let text = text.trim();
@@ -203,7 +203,7 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
 fn has_password(address: &str) -> bool {
     match Url::parse(&address.replace('#', "%23")) {
         Ok(url) => url.password().is_some() || url.query_pairs().any(|(option, _)| option == "password"),
-        // What cannot be read may hold one.
+        // A URL that cannot be parsed may contain a password.
         Err(_) => address.contains('@'),
     }
 }
@@ -243,7 +243,7 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
     let mut target = own.clone();
     DRILL.clone_into(&mut target.instance);
     let gone = OperationRequest::Down(DownRequest { target: target.clone(), volumes: true });
-    // What a drill that was killed has left.
+    // The environment of a drill that was killed.
     let _: Status = carry_out(session, client, gone.clone()).await?;
     let began = std::time::Instant::now();
     let restored = async {
@@ -275,7 +275,7 @@ async fn drill(session: &Session, client: &Client) -> Result<Drill, Failure> {
     })
 }
 
-/// The profile with these services alone, without what ties them to others, to fixed ports, or to data of their own.
+/// The profile with only these services, without dependencies on others, fixed ports, or data of their own.
 fn only(document: &mut serde_json::Value, names: &[&str]) {
     let Some(services) = document.get_mut("services").and_then(serde_json::Value::as_object_mut) else { return };
     services.retain(|name, _| names.contains(&name.as_str()));
@@ -292,7 +292,7 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
     }
 }
 
-/// Says nothing where something was said.
+/// Removes the value of a key that is set.
 fn empty(fields: &mut serde_json::Map<String, serde_json::Value>, name: &str) {
     match fields.get_mut(name) {
         Some(serde_json::Value::Object(map)) => map.clear(),
@@ -301,7 +301,7 @@ fn empty(fields: &mut serde_json::Map<String, serde_json::Value>, name: &str) {
     }
 }
 
-/// The same for what stands at the path; `*` is every entry of a mapping.
+/// The same for the value at the path; `*` is every entry of a mapping.
 fn empty_below(fields: &mut serde_json::Map<String, serde_json::Value>, path: &[&str]) {
     match path {
         [] => {}
@@ -320,7 +320,7 @@ fn empty_below(fields: &mut serde_json::Map<String, serde_json::Value>, path: &[
     }
 }
 
-/// A kind's fields, which stand in the service or under its `kind`.
+/// A kind's fields, which are in the service or under its `kind`.
 fn find<'a>(
     service: &'a mut serde_json::Map<String, serde_json::Value>,
     kind: &str,

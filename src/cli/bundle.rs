@@ -1,4 +1,4 @@
-//! `devenv bundle`: what a failed run left to be read. Plain text files, written here, made without secrets by the daemon.
+//! `devenv bundle`: diagnostics of a failed run. Plain text files, written here; the daemon removes secrets from them.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 
 use super::{Outcome, exit::ExitStatus, failure::usage, project::Loaded, session::Session, table};
 
-/// Lines of a log that a summary shows.
+/// The log lines that a summary shows.
 const SHOWN: usize = 20;
 /// The largest file of a bundle that is read, in bytes; the daemon writes none that is larger.
 const LARGEST: u64 = 64 << 20;
@@ -47,7 +47,7 @@ pub(super) struct Story<'a> {
     pub(super) loaded: &'a Loaded,
 }
 
-/// Renders all of it and writes it to the file.
+/// Renders everything and writes it to the file.
 pub(super) async fn write(
     client: &Client,
     target: &EnvironmentTarget,
@@ -86,12 +86,12 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Readable by this user alone, if it is made here: a bundle says more than a stranger should know.
+/// A directory that is created here is readable only by this user: a bundle contains more than others should know.
 fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The first piece of a file replaces what an earlier run left, and never what a link leads to.
+/// The first chunk of a file replaces the file of an earlier run, but never the target of a link.
 fn open(path: &Path, first: bool) -> io::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).mode(devenv_files::PRIVATE).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
@@ -105,13 +105,13 @@ fn open(path: &Path, first: bool) -> io::Result<fs::File> {
     options.create_new(true).open(path)
 }
 
-/// A path that cannot lead out of the directory by its words.
+/// A path whose components cannot lead out of the directory.
 fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
     path.components().all(|part| matches!(part, Component::Normal(_))).then(|| directory.join(path))
 }
 
-/// A file of a bundle, which may come from anybody: no link is followed, and no more is read than can be shown.
+/// A file of a bundle, which may come from anywhere: no link is followed, and the size is limited.
 fn read(directory: &Path, name: &str) -> Result<String, ReadError> {
     let path = inside(directory, name).ok_or(ReadError::NotAFile)?;
     let below = path.ancestors().take_while(|ancestor| *ancestor != directory);

@@ -1,4 +1,4 @@
-//! `devenv chaos`: break services on purpose, and see them mend.
+//! `devenv chaos`: injects faults into services, and runs scenarios.
 
 mod run;
 
@@ -105,7 +105,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 }
 
 impl Arguments {
-    /// Whether faults have to be healed when this process is asked to end.
+    /// Whether faults must be healed when this process is asked to end.
     pub(super) fn heals_when_interrupted(&self) -> bool {
         matches!(&self.command, Chaos::Run(arguments) if arguments.injects())
     }
@@ -149,7 +149,7 @@ async fn inject(arguments: &Inject, session: &Session) -> Outcome {
     };
     let fault = match session.client().await?.inject(&request).await {
         Ok(fault) => fault,
-        // What became of it the next daemon knows.
+        // The next daemon knows the outcome.
         Err(ClientError::Lost(_)) => {
             let known_faults = FaultsRequest { target: request.target.clone(), healed: true };
             let faults = session.client().await?.faults(&known_faults).await?;
@@ -164,7 +164,7 @@ async fn inject(arguments: &Inject, session: &Session) -> Outcome {
     Ok(if fault.witness.as_ref().is_some_and(|witness| witness.observed) { ExitStatus::SUCCESS } else { ExitStatus::FAILED })
 }
 
-/// The latest of these faults, if the daemon was lost while injecting it.
+/// The latest of these faults, if the daemon was lost while it injected it.
 fn known(faults: Faults, meant: impl Fn(&Fault) -> bool) -> Result<Fault, ApiError> {
     faults.faults.into_iter().rev().find(meant).ok_or_else(|| {
         ApiError::new(ErrorCode::Failed, "lost the connection to the daemon before the fault was injected").hint(
@@ -178,7 +178,7 @@ async fn heal(arguments: &Heal, session: &Session) -> Outcome {
     let request = HealRequest { target: session.target()?, ids: arguments.ids.clone() };
     let healed = match session.client().await {
         Ok(client) => client.heal(&request).await?,
-        // A daemon can undo all of it; without one, what the kernel and the engine hold is let go all the same.
+        // A daemon can undo everything; without one, what the kernel and the engine hold is released anyway.
         Err(failure) => {
             let (healed, left) = daemon::heal_without_daemon(session).await?;
             if healed.is_empty() || !left.is_empty() {

@@ -1,4 +1,4 @@
-//! `devenv psql`, `redis` and `open`: a service in the client that one would reach for.
+//! `devenv psql`, `redis` and `open`: opens a service in its usual client.
 
 use std::{collections::BTreeMap, os::unix::process::CommandExt, process::Command};
 
@@ -86,7 +86,7 @@ pub(super) async fn open(arguments: &Open, session: &Session) -> Outcome {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let has_screen = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
     if url.starts_with("http") && has_screen {
-        // Where it cannot be opened, the address above is what there is.
+        // If no browser can be started, the address above remains.
         let _ = Command::new(opener).arg(url).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
     }
     Ok(ExitStatus::SUCCESS)

@@ -1,4 +1,4 @@
-//! `devenv completions`: the script for a shell, and the answers that the script asks this binary for at each TAB.
+//! `devenv completions`: the script for a shell, and the candidates that the script requests from this binary at each TAB.
 //!
 //! A script sets [`paths::COMPLETE`](crate::paths::COMPLETE) and calls devenv with the words of the line; [`answer_if_asked`] then prints
 //! candidates instead of running a command. Names come from `values`, which starts no daemon and prints nothing else.

@@ -1,4 +1,4 @@
-//! `devenv config`: the profile as it is understood.
+//! `devenv config`: prints the resolved profile.
 
 use super::{
     Outcome,
@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// What is asked for, without a daemon being started for it.
+/// The requested profile; no daemon is started for it.
 pub(super) async fn loaded(session: &Session, selection: &Selection, profile: Option<&String>) -> Result<Loaded, Failure> {
     if selection.files.is_empty() && selection.profiles.is_empty() {
         let named = project::profile_name_if_running(session, profile.map(String::as_str)).await?;

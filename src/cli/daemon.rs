@@ -1,4 +1,4 @@
-//! `devenv daemon`: run, start, stop and see the daemon. The only command that runs it in its own process.
+//! `devenv daemon`: runs, starts, stops and shows the daemon. The only command that runs it in its own process.
 
 use std::{fmt::Write, os::fd::OwnedFd, time::Duration};
 
@@ -51,7 +51,7 @@ enum Action {
     Status,
 }
 
-/// A daemon that is asked to stop has only state files to write.
+/// How long a stopping daemon may take: it only has state files to write.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// `daemon run` has a runtime of its own, with more than one thread, and reads its signals itself.
@@ -99,7 +99,7 @@ fn supervise(session: &Session) -> Outcome {
 fn announce(announcement: &Announcement) {
     if let Ok(mut line) = serde_json::to_vec(announcement) {
         line.push(b'\n');
-        // A starter that is gone does not keep a daemon from serving.
+        // A daemon serves even if its starter is gone.
         let _ = Printer::raw_output(&line);
     }
     if let Ok(nothing) = std::fs::File::options().write(true).open("/dev/null") {
@@ -134,7 +134,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
             };
             show(&status, session)
         }
-        // Taken before a runtime for clients is made.
+        // Must come before a client's runtime exists.
         Action::Run => supervise(session),
     }
 }
@@ -144,10 +144,10 @@ fn absent() -> Result<DaemonStatus, Failure> {
     Ok(DaemonStatus { running: false, pid: None, version: None, socket, uptime_ms: None, engine: None, environments: Vec::new() })
 }
 
-/// Returns when its process has ended, so that what is started next meets nobody.
+/// Returns when its process has ended, so that the next one does not conflict with it.
 async fn stop(client: &Client) -> Result<(), Failure> {
     let pid = client.daemon().await?.pid.and_then(|pid| Pid::from_raw(pid as i32));
-    // Taken before it is asked to stop: afterwards its number may be another's.
+    // Read before it is asked to stop: afterwards another process may have its id.
     let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     client.stop_daemon().await?;
     let Some(process) = process else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! `devenv init`, `seed`, `reset`, `fork` and `undo`: data as the profile declares it, and back to it.
+//! `devenv init`, `seed`, `reset`, `fork` and `undo`: apply, reset and copy data.
 
 use devenv_api::{ApplyRequest, EnvironmentTarget, ErrorCode, ForkRequest, OperationRequest, ServicesRequest, Status, UpRequest};
 
@@ -102,7 +102,7 @@ pub(super) async fn fork(arguments: &Fork, session: &Session) -> Outcome {
     let name = arguments.name.clone();
     let copy = EnvironmentTarget { instance: name.clone(), ..target.clone() };
     let up = UpRequest { target: copy, ..project::start_request(session, &named, &loaded, false).await? };
-    // The daemon brings the copy up itself, also if this process is gone by then.
+    // The daemon starts the copy itself, even if this process is gone by then.
     let request = OperationRequest::Fork(ForkRequest { target, name, up: Some(up) });
     let status: Status = carry_out(session, &client, request).await?;
     session.printer.result(&status, || table::endpoints(&status))?;

@@ -1,4 +1,4 @@
-//! `devenv dev`: bring an environment up, and stay while its services are developed.
+//! `devenv dev`: starts an environment, and follows it while its services are developed.
 
 use super::{Outcome, session::Session, up};
 

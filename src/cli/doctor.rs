@@ -1,4 +1,4 @@
-//! `devenv doctor`: is this machine fit for it?
+//! `devenv doctor`: checks this machine.
 
 use devenv_api::{CheckStatus, Doctor};
 

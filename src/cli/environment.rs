@@ -73,12 +73,12 @@ fn json(values: &IndexMap<String, String>, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// In single quotes nothing means anything but the quote itself, in every POSIX shell.
+/// In single quotes only the quote itself is special, in every POSIX shell.
 pub(super) fn shell_quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-/// Bare where no reader could misread it (`docker run --env-file` takes quotes literally), else quoted as Compose reads it.
+/// Without quotes if every reader understands it (`docker run --env-file` takes quotes literally), otherwise quoted as Compose reads it.
 fn dotenv_quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,=?&*~".contains(c);
     if value.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `devenv events`: what happened.
+//! `devenv events`: the environment's events.
 
 use devenv_api::{Event, EventsRequest};
 use futures_util::StreamExt;
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     follow: bool,
 }
 
-/// Lines that have come already are printed together.
+/// Lines that have already arrived are printed together.
 const AT_ONCE: usize = 512;
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// An event as a person reads it; also in `why`.
+/// An event as text; also used by `why`.
 pub(super) fn line(event: &Event) -> String {
     format!("{} {}", paint(DIM, &event.time), event.message)
 }

@@ -1,7 +1,7 @@
-//! `devenv exec`: a command in a service.
+//! `devenv exec`: runs a command in a service.
 //!
-//! Where input and output are a terminal, the command gets one of its own, and this one is raw while it runs: Ctrl-C is
-//! a byte like any other then.
+//! If input and output are a terminal, the command gets one of its own, and this one is raw while it runs: Ctrl-C is then
+//! an ordinary byte.
 
 use std::{collections::BTreeMap, io::IsTerminal};
 
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     pub(super) command: Vec<String>,
 }
 
-/// One thing that moves the session on.
+/// An event of the session.
 enum Step {
     Output(Option<std::io::Result<ExecOutput>>),
     Input(std::io::Result<usize>),
@@ -70,7 +70,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
 /// Runs a command in a service, with a terminal if `tty` says so and there is one.
 pub(super) async fn in_service(request: ExecRequest, session: &Session) -> Outcome {
     let tty = request.tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    // Before the size is read, so that no change of it is missed.
+    // Before the size is read, so that no change is missed.
     let resized = signal(SignalKind::window_change()).map_err(|error| internal("cannot listen for signals", error))?;
     let request = ExecRequest { tty, size: if tty { window_size() } else { None }, ..request };
     let exec = session.client().await?.exec(&request).await?;
@@ -78,7 +78,7 @@ pub(super) async fn in_service(request: ExecRequest, session: &Session) -> Outco
     converse(exec, tokio::io::stdin(), resized).await
 }
 
-/// Until the command ends: input there, output back.
+/// Forwards input and output until the command ends.
 async fn converse(mut exec: ExecSession, mut stdin: Stdin, mut resized: Signal) -> Outcome {
     let mut buffer = vec![0; 32 * 1024];
     let mut input_open = true;
@@ -95,7 +95,7 @@ async fn converse(mut exec: ExecSession, mut stdin: Stdin, mut resized: Signal) 
             Step::Output(Some(Ok(ExecOutput::Exited(code)))) => return Ok(ExitStatus::of_command(code)),
             Step::Output(Some(Ok(ExecOutput::Failed(error)))) => return Err(error.into()),
             Step::Output(Some(Err(_)) | None) => return Err(lost()),
-            // The command has ended and its last frames are on their way: a failed write is no news.
+            // The command has ended and its last frames are on their way: a failed write is expected.
             Step::Input(Ok(0) | Err(_)) => {
                 input_open = false;
                 let _ = exec.send(ExecInput::StdinEnd).await;
@@ -121,7 +121,7 @@ fn lost() -> Failure {
 
 fn window_size() -> Option<TerminalSize> {
     let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
-    // Some terminals do not know.
+    // Some terminals do not report a size.
     (size.ws_col > 0 && size.ws_row > 0).then_some(TerminalSize { columns: size.ws_col, rows: size.ws_row })
 }
 
@@ -143,7 +143,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Nothing better can be done about a terminal that is gone.
+        // A terminal that is gone cannot be restored.
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before);
     }
 }

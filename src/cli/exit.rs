@@ -1,4 +1,4 @@
-//! Exit codes: constants that scripts rely on, and the one place where a failure becomes one of them.
+//! Exit codes: constants that scripts rely on, and the one place that maps a failure to one of them.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ impl ExitStatus {
     pub(crate) const USAGE: Self = Self(2);
     pub(crate) const NO_ENGINE: Self = Self(3);
     pub(crate) const TIMED_OUT: Self = Self(4);
-    /// `chaos run`: the three verdicts that are no success.
+    /// `chaos run`: the three verdicts that are not a success.
     pub(crate) const VERDICT_FAIL: Self = Self(10);
     pub(crate) const VERDICT_UNKNOWN: Self = Self(11);
     pub(crate) const NOT_HEALED: Self = Self(12);
@@ -24,11 +24,11 @@ impl ExitStatus {
     pub(crate) const CANNOT_RUN: Self = Self(126);
     pub(crate) const NOT_FOUND: Self = Self(127);
     pub(crate) const INTERRUPTED: Self = Self(130);
-    /// What a program gets that writes into a closed pipe: 128 + SIGPIPE.
+    /// The code of a program that writes to a closed pipe: 128 + SIGPIPE.
     pub(crate) const OUTPUT_CLOSED: Self = Self(141);
     pub(crate) const TERMINATED: Self = Self(143);
 
-    /// A command's own code, handed through.
+    /// A command's own code, passed through.
     pub(crate) fn of_command(code: i32) -> Self {
         Self(u8::try_from(code & 0xff).expect("eight bits fit"))
     }

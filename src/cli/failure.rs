@@ -1,4 +1,4 @@
-//! Why a command did not do what was asked, and the signals that end one.
+//! Why a command failed, and the signals that end one.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Invalid { error: ApiError, shown: String },
     /// This process was asked to end.
     Signal(Signal),
-    /// This process was asked to end, and the operation that it had asked for has ended: what state it left.
+    /// This process was asked to end, and its operation has ended: the state that it left.
     Cancelled { signal: Signal, error: ApiError },
     /// The reader of the output is gone.
     OutputClosed,
@@ -51,7 +51,7 @@ pub(crate) fn usage(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Usage, message)
 }
 
-/// A fault of devenv's own, or of the machine under it.
+/// A bug of devenv, or a failure of the machine.
 pub(crate) fn internal(doing: &str, error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("{doing}: {error}"))
 }
@@ -98,7 +98,7 @@ impl From<PathsError> for Failure {
     }
 }
 
-/// Directories that cannot be used are the user's to mend.
+/// The user must fix directories that cannot be used.
 pub(crate) fn misplaced(error: PathsError) -> ApiError {
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     let message = format!("{error}{cause}");

@@ -1,4 +1,4 @@
-//! `devenv gc`: remove what nobody needs.
+//! `devenv gc`: removes unneeded objects.
 
 use devenv_api::{GcReport, GcRequest, OperationRequest};
 

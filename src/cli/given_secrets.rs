@@ -1,7 +1,7 @@
-//! The values of a profile's `secrets`, read by the command line when an environment is brought up.
+//! Reads the values of a profile's `secrets` when an environment is started.
 //!
 //! They come from the shell's variables, from files and from commands such as those of password managers, go to the daemon over
-//! its socket, and are kept with the generated secrets. Generated ones are the daemon's affair.
+//! its socket, and are stored with the generated secrets. The daemon generates the others.
 
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
@@ -12,12 +12,12 @@ use tokio::{io::AsyncReadExt, process::Command};
 
 use crate::profile::SecretSource;
 
-/// The most that a secret may hold, in bytes.
+/// The largest secret, in bytes.
 const LONGEST: u64 = 64 << 10;
-/// A password manager may ask its user first.
+/// A password manager may first ask its user.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// All of them but the generated ones. The first that has no value is an error.
+/// All secrets but the generated ones. The first one without a value is an error.
 pub(super) async fn read(sources: &IndexMap<String, SecretSource>, project: &Path) -> Result<ShellVariables, ApiError> {
     let mut values = BTreeMap::new();
     for (name, source) in sources {
@@ -53,7 +53,7 @@ fn without_line_end(mut text: String) -> String {
     text
 }
 
-/// What the command prints. It may ask on the terminal.
+/// The output of the command. It may ask on the terminal.
 async fn command(words: &[String], project: &Path) -> Result<String, String> {
     let (program, arguments) = words.split_first().ok_or("the command has no words")?;
     let mut child = Command::new(program)

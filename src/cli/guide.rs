@@ -1,4 +1,4 @@
-//! The samples of the documentation are what the program takes: every profile in it is valid, every scenario can be read, and every
+//! Tests the samples of the documentation: every profile is valid, every scenario can be parsed, and every
 //! command line of `devenv` parses.
 
 use std::{
@@ -52,7 +52,7 @@ fn in_page(root: &Path, page: &Path) -> Vec<Sample> {
     found
 }
 
-/// A project with the files that samples name.
+/// A project with the files that samples refer to.
 fn project() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let files = [
@@ -80,7 +80,7 @@ fn project() -> tempfile::TempDir {
     directory
 }
 
-/// What is wrong with a profile, or with a Compose file on the page about them.
+/// The problems of a profile, or of a Compose file on the page about them.
 fn problems(sample: &Sample, text: &str) -> Option<String> {
     let directory = project();
     let environment: BTreeMap<String, String> =
@@ -111,7 +111,7 @@ fn problems(sample: &Sample, text: &str) -> Option<String> {
     }
 }
 
-/// Pages and lines about one field of a service show that alone.
+/// Pages and lines about one field of a service show only that.
 fn whole(text: &str) -> Option<String> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).ok()?;
     let first = value.as_mapping()?.keys().next()?.as_str()?.to_owned();
@@ -134,7 +134,7 @@ fn every_profile_and_scenario_of_the_documentation_is_valid() {
     for sample in samples().iter().filter(|sample| sample.language == "yaml") {
         let value: Result<serde_yaml::Value, _> = serde_yaml::from_str(&sample.text);
         let has = |key: &str| value.as_ref().is_ok_and(|value| value.get(key).is_some());
-        // Of other programs: they have to be YAML.
+        // Of other programs: they must be YAML.
         let of_others = has("jobs") || has("stages") || has("steps") || has("on");
         if of_others || (value.is_err() && !sample.text.contains('!')) {
             wrong.extend(value.err().map(|error| format!("{}: {error}", sample.place)));
@@ -156,7 +156,7 @@ fn every_profile_and_scenario_of_the_documentation_is_valid() {
     assert!(seen > 25, "only {seen} samples were found");
 }
 
-/// The words of a simple command as a shell splits them; nothing if it is more than that.
+/// The words of a simple command as a shell splits them; `None` for anything more complex.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
     let mut characters = line.chars().peekable();
@@ -190,11 +190,11 @@ fn every_command_line_of_the_documentation_parses() {
         }
         let text = sample.text.replace("\\\n", " ");
         for line in text.lines() {
-            // In a console, what has no prompt is output.
+            // In a console, a line without a prompt is output.
             let Some(command) = (if console { line.trim_start().strip_prefix("$ ") } else { Some(line.trim_start()) }) else { continue };
             let Some(at) = command.find("devenv ").filter(|at| *at == 0 || command[..*at].ends_with("$(")) else { continue };
             let words = words(&command[at..]);
-            // `devenv snapshot save|restore NAME` and `…` are forms and no lines.
+            // `devenv snapshot save|restore NAME` and `…` are patterns and not commands.
             if words.iter().any(|word| word.contains('…') || word == "...") {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! `devenv help`: a command's help, or a page of the guide, which travels in the binary.
+//! `devenv help`: the help of a command, or a page of the guide, which is embedded in the binary.
 
 use std::ffi::OsString;
 
@@ -48,7 +48,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("security", include_str!("../../docs/security.md")),
     ("troubleshooting", include_str!("../../docs/guide/troubleshooting.md")),
 ];
-/// Before a topic that is also the name of a command.
+/// Precedes a topic that is also the name of a command.
 const GUIDE: &str = "guide";
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// All that can be asked about, each with a line about it.
+/// Everything that has a page, with one line about each.
 pub(super) fn words() -> Vec<(String, String)> {
     let command = args::command();
     let commands = command.get_subcommands().map(|command| {
@@ -88,7 +88,7 @@ fn topic(name: &str) -> Option<&'static str> {
     TOPICS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// What `devenv WORDS --help` prints; nothing if there is no such command.
+/// The output of `devenv WORDS --help`; `None` if there is no such command.
 fn of_command(words: &[&str]) -> Option<String> {
     let mut command = &args::command();
     for word in words {

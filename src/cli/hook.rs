@@ -1,7 +1,7 @@
-//! `devenv hook`: the environment's variables in the shell at whose prompt a person works, while the environment is up.
+//! `devenv hook`: sets the environment's variables in an interactive shell while the environment is up.
 //!
 //! The shell evaluates what `--changes` prints before each prompt. So that a project cannot take over a shell, only environments that are
-//! already up count, only in a project that nobody else can write ([`trust`](super::trust)), names that steer shells and loaders are left
+//! already up count, only in a project that nobody else can write ([`trust`](super::trust)), names that affect shells and loaders are left
 //! out, and every value is quoted. The shell carries in [`paths::HOOK`](crate::paths::HOOK) what the variables were before, and gets it
 //! back when the directory is left or the environment stops. No daemon is started.
 
@@ -40,7 +40,7 @@ enum Shell {
     Fish,
 }
 
-/// A prompt does not wait longer for a daemon.
+/// The longest time that a prompt waits for a daemon.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 const BASH: &str = r#"_devenv_hook() {
@@ -104,7 +104,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// The variables of the environment here, if one is up in a project that may be used.
+/// The variables of this project's environment, if it is up and the project may be used.
 async fn variables(session: &Session) -> IndexMap<String, String> {
     let found = async {
         let target = session.target().ok()?;
@@ -153,7 +153,7 @@ impl Statement {
     }
 }
 
-/// In single quotes fish knows two escapes.
+/// In single quotes fish has two escapes.
 fn fish_quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
@@ -163,7 +163,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// PURE: from the shell as it is to one with the variables that are wanted.
+    /// PURE: the changes from the shell's current variables to the desired ones.
     fn between(former: &Former, wanted: &IndexMap<String, String>, current: impl Fn(&str) -> Option<String>) -> Self {
         let mut statements = Vec::new();
         let mut kept = Former::default();
@@ -191,7 +191,7 @@ impl Changes {
     }
 }
 
-/// Names that change which programs run or what an interpreter loads, and those of the shell itself.
+/// Names that change which programs run or what an interpreter loads, and variables of the shell itself.
 const STEERING: &[&str] = &[
     "PATH",
     "HOME",
@@ -265,7 +265,7 @@ const STEERING: &[&str] = &[
     "DOCKER_CONFIG",
     "KUBECONFIG",
 ];
-/// The same by how they begin.
+/// The same by prefix.
 const STEERING_BEGIN: &[&str] = &[
     "LD_",
     "DYLD_",
@@ -285,7 +285,7 @@ const STEERING_BEGIN: &[&str] = &[
     "DEVENV_",
 ];
 
-/// Whether a shell may be given this: a plain name that steers nothing, and a value that a variable can hold.
+/// Whether a shell may get this: a harmless plain name, and a value that a variable can hold.
 fn is_usable(name: &str, value: &str) -> bool {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.len() <= 128
@@ -308,7 +308,7 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// A shell's variables, changed as the statements say.
+    /// A shell's variables after the statements.
     fn apply(shell: &mut BTreeMap<String, String>, pairs: &[(&str, &str)]) -> usize {
         let former = shell.get(paths::HOOK).and_then(|text| Former::read(text)).unwrap_or_default();
         let changes = Changes::between(&former, &wanted(pairs), |name| shell.get(name).cloned());

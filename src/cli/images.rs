@@ -1,4 +1,4 @@
-//! `devenv fetch` and `devenv images`: images for machines that ask no registry, and the file that says which they are.
+//! `devenv fetch` and `devenv images`: images for machines without a registry, and the lock file of images.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -65,7 +65,7 @@ enum Command {
     },
 }
 
-/// What `devenv.lock` says.
+/// The content of `devenv.lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lock {
@@ -77,7 +77,7 @@ struct Lock {
 #[serde(deny_unknown_fields)]
 struct Locked {
     id: String,
-    /// The same for every architecture, where the image comes from a registry.
+    /// Equal for every architecture, if the image comes from a registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
 }
@@ -99,7 +99,7 @@ pub(super) async fn fetch(arguments: &Fetch, session: &Session) -> Outcome {
     };
     if arguments.lock {
         let images = here.images.iter().map(|image| (image.name.clone(), Locked::of(image)));
-        // What other profiles need stays.
+        // Images of other profiles stay.
         let mut all = noted.map(|lock| lock.images).unwrap_or_default();
         all.extend(images);
         write(&lock, &Lock { version: 1, images: all })?;
@@ -157,7 +157,7 @@ impl Locked {
         Self { id: image.id.clone(), digest: image.digest.clone() }
     }
 
-    /// By digest where both have one: the id differs with the architecture.
+    /// By digest if both have one: the id differs between architectures.
     fn is(&self, image: &ImageEntry) -> bool {
         match (&self.digest, &image.digest) {
             (Some(noted), Some(here)) => noted == here,
@@ -167,7 +167,7 @@ impl Locked {
 }
 
 impl Lock {
-    /// In words, each image that is not the one that was noted.
+    /// The images that differ from the lock file, as text.
     fn strangers(&self, here: &[ImageEntry]) -> Vec<String> {
         here.iter()
             .filter_map(|image| match self.images.get(&image.name) {

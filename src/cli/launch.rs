@@ -1,7 +1,7 @@
-//! The way to the daemon: connect to the one that runs, or start one and wait for its first line.
+//! Connects to the running daemon, or starts one and waits for its first line.
 //!
-//! A daemon says on its stdout, in one line, whether it serves, so nobody asks a socket again and again. Only a client
-//! that lost the race against another one's daemon has nobody to listen to.
+//! A daemon reports on its stdout, in one line, whether it serves, so no client polls a socket. Only a client
+//! that lost the race against the daemon of another one has no line to wait for.
 
 use std::{
     fs::{self, OpenOptions},
@@ -22,33 +22,33 @@ use tokio::{
 use super::failure::{Failure, internal};
 use crate::paths::Paths;
 
-/// Adopting what runs takes well under a second; an engine that is busy may take much longer to answer.
+/// Adopting running services takes well under a second; a busy engine may take much longer to answer.
 const START_DEADLINE: Duration = Duration::from_mins(1);
 /// A daemon answers in less than a millisecond; one that is stopped or starved never does.
 const GREETING: Duration = Duration::from_secs(15);
-/// From this size on, the log of earlier daemons is put aside.
+/// From this size on, the log of earlier daemons is renamed.
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
-/// The daemon that runs, if one does. Nothing is started.
+/// The running daemon, if any. Nothing is started.
 pub(super) async fn running(paths: &Paths, engine: &EngineSelection) -> Result<Option<Client>, Failure> {
     paths.check_owner()?;
     let Some(client) = listening(paths, engine).await? else { return Ok(None) };
-    // A daemon that is being killed takes connections for some milliseconds more, and answers none of them.
+    // A daemon that is being killed accepts connections for some milliseconds more, and answers none of them.
     match tokio::time::timeout(GREETING, client.daemon()).await {
         Ok(Err(ClientError::NotRunning { .. } | ClientError::Lost(_))) => Ok(None),
-        // Whatever else it says, it is alive; what it refuses it will refuse again.
+        // Whatever else it answers, it is alive; a refusal would be repeated.
         Ok(_) => Ok(Some(client)),
         Err(_) => Err(silent(paths).into()),
     }
 }
 
-/// The way to the daemon that runs: its socket is in the runtime directory, or where the daemon of the state directory has it
+/// The client of the running daemon: its socket is in the runtime directory, or where the daemon of the state directory has it
 /// (started by a shell with another runtime directory).
 async fn listening(paths: &Paths, engine: &EngineSelection) -> Result<Option<Client>, Failure> {
     let recorded = paths.recorded_daemon().map(|daemon| daemon.socket);
     for socket in [Some(paths.socket()), recorded].into_iter().flatten() {
         let client = Client::new(socket)?.with_engine(engine);
-        // A file that nobody listens at refuses at once. Removing it is up to the next daemon: only the lock's holder may.
+        // A file without a listener refuses at once. The next daemon removes it: only the holder of the lock may.
         if client.reachable().await? {
             return Ok(Some(client));
         }
@@ -56,7 +56,7 @@ async fn listening(paths: &Paths, engine: &EngineSelection) -> Result<Option<Cli
     Ok(None)
 }
 
-/// The daemon that runs, or a new one.
+/// The running daemon, or a new one.
 pub(super) async fn connect(paths: &Paths, engine: &EngineSelection) -> Result<Client, Failure> {
     let binary = std::env::current_exe().map_err(|error| internal("cannot find devenv's own executable", error))?;
     connect_or_start(paths, engine, &binary).await
@@ -75,8 +75,8 @@ async fn connect_or_start(paths: &Paths, engine: &EngineSelection, binary: &Path
             Announcement::Error(error) => return Err(error.into()),
             Announcement::Running => {}
         }
-        // Another daemon holds the lock: it serves already, or is about to, or is on its way out. Which of them it is
-        // shows only at the socket and at the lock, so both are tried again, ever more slowly.
+        // Another daemon holds the lock: it serves already, is starting, or is ending. Which of them
+        // shows only at the socket and at the lock, so both are tried again, with growing pauses.
         if let Some(client) = running(paths, engine).await? {
             return Ok(client);
         }
@@ -91,7 +91,7 @@ async fn connect_or_start(paths: &Paths, engine: &EngineSelection, binary: &Path
     }
 }
 
-/// Starts a daemon that outlives this process, and hears what it has to say.
+/// Starts a daemon that outlives this process, and waits for its announcement.
 async fn start(paths: &Paths, engine: &EngineSelection, binary: &Path, deadline: Instant) -> Result<Announcement, Failure> {
     let log = paths.daemon_log();
     put_aside(&log);
@@ -154,7 +154,7 @@ fn died(log: &Path, said_before: u64) -> ApiError {
         .hint(format!("see its log, {}", log.display()))
 }
 
-/// What this daemon wrote, the last ten lines of it.
+/// The last ten lines of this daemon's log.
 fn last_words(log: &Path, said_before: u64) -> String {
     let mut bytes = Vec::new();
     if let Ok(mut file) = fs::File::open(log) {
@@ -165,7 +165,7 @@ fn last_words(log: &Path, said_before: u64) -> String {
     lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
-/// Keeps one older log. If it cannot be put aside, it just grows.
+/// Keeps one older log. If it cannot be renamed, it just grows.
 fn put_aside(log: &Path) {
     if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
         let _ = fs::rename(log, log.with_extension("log.1"));
@@ -195,7 +195,7 @@ mod tests {
     async fn a_socket_that_nobody_listens_at_is_no_daemon() {
         let root = tempfile::tempdir().unwrap();
         let paths = paths(root.path());
-        // Bound, and never listened at: a listener that is dropped may live on in a child that another test forks.
+        // Bound, but without a listener: a dropped listener may live on in a child that another test forks.
         let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
         rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(paths.socket()).unwrap()).unwrap();
         assert!(paths.socket().exists());
@@ -234,7 +234,7 @@ mod tests {
         assert!(found.unwrap().is_none());
     }
 
-    /// A daemon that is a script, and what a client makes of it.
+    /// A script that acts as the daemon, and the client's result.
     async fn started(root: &Path, script: &str) -> Result<Client, Failure> {
         let binary = root.join("daemon.sh");
         // Written by a child, because a test that forks at this moment would keep it open, and it could not be run.

@@ -1,4 +1,4 @@
-//! `devenv lease`: private parts of running services, for as long as a command or this process lives.
+//! `devenv lease`: private parts of running services, as long as a command or this process runs.
 
 use devenv_api::{ClientError, Holding, Lease, LeaseRequest};
 use tokio::io::{AsyncReadExt, Stdin};
@@ -59,11 +59,11 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     on_lease(&arguments.command, lease, holding, &mut signals).await
 }
 
-/// Runs a command on a lease and gives the lease back.
+/// Runs a command on a lease and releases the lease.
 pub(super) async fn on_lease(command: &[String], lease: Lease, mut holding: Holding, signals: &mut Signals) -> Outcome {
     let held = LeasedCommand { command, variables: lease.variables };
     let status = held.run(signals, async { lost(holding.lost().await) }).await?;
-    // The daemon's next sweep cleans up what could not be returned now; the command's result counts.
+    // The daemon's next sweep removes what could not be released now; the command's result counts.
     let _ = holding.release().await;
     Ok(status)
 }
@@ -80,7 +80,7 @@ fn print(lease: &Lease, session: &Session) -> Result<(), Failure> {
     Ok(session.printer.flush()?)
 }
 
-/// Until nobody writes to stdin any more.
+/// Waits until stdin is closed.
 async fn hold(mut holding: Holding, mut stdin: Stdin, mut signals: Signals) -> Outcome {
     let mut buffer = [0; 1024];
     loop {

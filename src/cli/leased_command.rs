@@ -1,7 +1,7 @@
 //! A command that runs on a lease: it gets the lease's variables, and does not outlive it.
 //!
-//! It is a process group of its own, so that a signal reaches all of it, unless this is a terminal's session: then it
-//! stays in the terminal's group, reads the keyboard, and hears Ctrl-C from the terminal itself.
+//! It has its own process group, so that a signal reaches all of it, unless this process belongs to a terminal session: then it
+//! stays in the terminal's group, reads the keyboard, and gets Ctrl-C from the terminal itself.
 
 use std::{
     io::{self, IsTerminal},
@@ -26,7 +26,7 @@ pub(super) struct LeasedCommand<'a> {
     pub(super) variables: IndexMap<String, String>,
 }
 
-/// The program is looked for before anything is made for it.
+/// The program is looked up before anything is made for it.
 pub(super) fn find(command: &[String]) -> Result<(), (ExitStatus, ApiError)> {
     let Some(program) = command.first() else { return Ok(()) };
     let here = std::env::current_dir().unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn find(command: &[String]) -> Result<(), (ExitStatus, ApiError)> {
 }
 
 impl LeasedCommand<'_> {
-    /// Runs it to its end; signals that reach this process reach it. Ends it when `lost` says why there is no lease.
+    /// Runs it to its end, and forwards signals. Ends it when `lost` reports that the lease is gone.
     pub(super) async fn run(self, signals: &mut Signals, lost: impl Future<Output = Failure>) -> Result<ExitStatus, Failure> {
         let alone = !io::stdin().is_terminal();
         let marker = self.variables.get(process::MARKER).cloned();
@@ -85,7 +85,7 @@ fn forward(child: &Child, signal: Signal, alone: bool) {
     }
 }
 
-/// One that has ended this instant hears nothing, and need not.
+/// A process that has just ended needs no signal.
 fn forward_raw(child: &Child, signal: RawSignal, alone: bool) {
     let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else { return };
     let _ = if alone { kill_process_group(pid, signal) } else { kill_process(pid, signal) };

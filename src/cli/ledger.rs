@@ -1,4 +1,4 @@
-//! `devenv ledger`: what was applied to the data.
+//! `devenv ledger`: which scripts have been applied to the data.
 
 use devenv_api::AcceptRequest;
 

@@ -1,4 +1,4 @@
-//! How a line of a log looks to a person: its service in a colour of its own, and JSON as words.
+//! Formats a log line for people: each service in its own colour, and JSON as text.
 
 use anstyle::{AnsiColor, Style};
 use devenv_api::{LogLine, LogStream};
@@ -8,13 +8,13 @@ use super::printer::{BAD, DIM, GOOD, WARN, paint};
 
 const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Cyan, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Blue, AnsiColor::Magenta, AnsiColor::BrightCyan];
-/// The names under which the loggers of this world write these.
+/// The names that common loggers use for these fields.
 const LEVEL: &[&str] = &["level", "severity", "lvl", "levelname", "log.level"];
 const MESSAGE: &[&str] = &["msg", "message", "event", "@message", "MESSAGE"];
 /// Every line has a time already.
 const TIME: &[&str] = &["time", "timestamp", "ts", "@timestamp", "asctime"];
 
-/// Services in the order in which they first spoke: that gives each its colour.
+/// The services in the order of their first line, which determines their colours.
 #[derive(Default)]
 pub(super) struct Lines {
     services: Vec<String>,
@@ -38,7 +38,7 @@ impl Lines {
     }
 }
 
-/// A JSON object as level, message and fields; nothing for what is none, or has no message.
+/// A JSON object as level, message and fields; `None` for other text, or without a message.
 fn structured(text: &str) -> Option<String> {
     if !text.starts_with('{') {
         return None;
@@ -57,7 +57,7 @@ fn structured(text: &str) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// Fields as `name=value`, those of objects under their path.
+/// Fields as `name=value`; nested fields with their path.
 fn flatten(path: &str, value: &Value, words: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -78,7 +78,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Bunyan's and pino's numbers have names.
+/// The numeric levels of Bunyan and pino.
 fn level_word(level: &Value) -> String {
     let word = match level.as_u64() {
         Some(number) => match number {

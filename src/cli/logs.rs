@@ -1,4 +1,4 @@
-//! `devenv logs`: what services said.
+//! `devenv logs`: the output of services.
 
 use devenv_api::{ApiError, Client, LogsRequest};
 use futures_util::StreamExt;
@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Prints lines until they end; also what `up --attach` does.
+/// Prints lines until they end; also used by `up --attach`.
 pub(super) async fn stream(client: &Client, request: &LogsRequest, session: &Session) -> Result<(), Failure> {
     let mut lines = client.logs(request).await?.ready_chunks(AT_ONCE);
     let mut rendered = Lines::default();

@@ -1,4 +1,4 @@
-//! `devenv man`: the manual pages, made from the command line's definition.
+//! `devenv man`: the manual pages, generated from the command line's definition.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
-//! The command line: from arguments to an exit status, one file a command.
+//! The command line: from arguments to an exit status, one file for each command.
 //!
-//! A command is one function from its arguments and a [`Session`] (global flags, printer, the way to the daemon) to an
-//! [`ExitStatus`]. It speaks to the daemon through `devenv_api::Client` alone; `daemon` is the only one that runs it.
+//! A command is one function from its arguments and a [`Session`] (global flags, printer, the connection to the daemon) to an
+//! [`ExitStatus`]. It talks to the daemon only through `devenv_api::Client`; only `daemon` runs it.
 
 mod args;
 mod attach;
@@ -90,7 +90,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Help and version were asked for and are results; the rest is wrong usage.
+/// Help and version were requested and are results; the rest is wrong usage.
 fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> ExitStatus {
     if !error.use_stderr() {
         let printed = error.print().and_then(|()| Printer::raw_output(&[]));
@@ -159,7 +159,7 @@ fn tell(session: &Session, failure: &Failure) {
     session.printer.failure(&error, None);
 }
 
-/// One thread is enough for a client, and the quickest to start.
+/// One thread is enough for a client, and starts fastest.
 fn with_runtime(command: Command, session: &Session) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -200,12 +200,12 @@ fn with_runtime(command: Command, session: &Session) -> Outcome {
             }
         }
     });
-    // A read of the terminal that nobody waits for any more would hold the runtime up for ever.
+    // A read of the terminal that nobody waits for any more would block the runtime for ever.
     runtime.shutdown_background();
     outcome
 }
 
-/// What is left behind when a command is interrupted, where that is worth a word.
+/// What an interrupted command leaves behind, if that is worth a message.
 fn interrupted_words(command: &Command) -> Option<&'static str> {
     match command {
         Command::Up(_) | Command::Dev(_) => Some("the environment keeps running; see `devenv status`, or stop it with `devenv down`"),

@@ -1,4 +1,4 @@
-//! `devenv new`: the first profile of a project, from what the project holds.
+//! `devenv new`: writes the first profile of a project, from the project's files.
 
 mod detect;
 mod libraries;
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// A Compose file as a profile.
+/// Converts a Compose file to a profile.
 fn converted(session: &Session, directory: &Path, files: &[PathBuf]) -> Result<(String, Vec<String>), Failure> {
     let shown: Vec<String> = files.iter().map(|file| file.strip_prefix(directory).unwrap_or(file).display().to_string()).collect();
     let name = shown.join(":");

@@ -1,7 +1,7 @@
-//! How a command has an operation done: it submits the request, shows what happens, and returns the result.
+//! Submits a command's operation, shows its progress, and returns the result.
 //!
-//! Ctrl-C and SIGTERM ask the daemon to stop the operation; the command goes on following it to its end, which says what
-//! state it left. A second signal leaves at once, and the operation goes on. [`UnderWay`] is what the signals act on.
+//! Ctrl-C and SIGTERM ask the daemon to stop the operation; the command follows it to its end, which reports the
+//! resulting state. A second signal exits at once, and the operation continues. [`UnderWay`] is what the signals act on.
 
 use std::cell::RefCell;
 
@@ -81,7 +81,7 @@ pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &C
     let mut progress = Progress::new(&session.printer);
     let mut unseen = environment.filter(|_| progress.is_live());
     loop {
-        // If this errs, `progress` is dropped, and the terminal is as it was.
+        // If this fails, `progress` is dropped, and the terminal is restored.
         match messages.message().await? {
             OperationMessage::Accepted(operation) => {
                 followed.accepted(client, &operation.id, operation.kind);

@@ -1,4 +1,4 @@
-//! `devenv operations`: what the daemon is doing, and what it did last.
+//! `devenv operations`: the daemon's operations.
 
 use devenv_api::{Operation, OperationState};
 use futures_util::StreamExt;
@@ -62,7 +62,7 @@ fn table_of(operations: &[Operation]) -> String {
     table::columns(["OPERATION", "STATE", "ENVIRONMENT", "ASKED AT", "TOOK", "ASKED BY", "DETAIL"], rows)
 }
 
-/// In one line: how far it is, or what came of it.
+/// In one line: the progress, or the result.
 fn detail(operation: &Operation) -> String {
     let progress =
         operation.progress.as_ref().filter(|_| operation.state == OperationState::Running).map(|progress| match progress.total {

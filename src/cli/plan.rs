@@ -1,4 +1,4 @@
-//! `devenv plan`: what `up` would do.
+//! `devenv plan`: shows what `up` would do.
 
 use devenv_api::Plan;
 

@@ -1,7 +1,7 @@
-//! Consent to what a profile does on this machine beyond containers, asked once per project on a terminal.
+//! Consent to what a profile does on this machine outside of containers, asked once per project on a terminal.
 //!
-//! `up` and what includes it calls [`consent`] before the daemon is asked for anything. What was agreed to is kept in the state
-//! directory; something new in the profile is asked about again. Scripts and CI are not asked: nobody could answer.
+//! `up` and commands that include it call [`consent`] before any request to the daemon. Grants are stored in the state
+//! directory; something new in the profile is asked about again. Scripts and CI are not asked, because nobody could answer.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ pub(super) fn consent(session: &Session, powers: &[HostPower], yes: bool) -> Res
     Ok(())
 }
 
-/// One a line, for `plan` and for the question.
+/// One per line, for `plan` and for the question.
 pub(super) fn listed(powers: &[&HostPower]) -> String {
     let line = |power: &&HostPower| {
         let service = if power.service.is_empty() { String::new() } else { format!("{} ", power.service) };

@@ -1,7 +1,7 @@
-//! The only place that prints: data to stdout, talk to stderr.
+//! The only place that prints: data to stdout, messages to stderr.
 //!
-//! Colours are left out by themselves where the output is no terminal or `NO_COLOR` is set, and never carry meaning
-//! alone. With `--json` stdout carries nothing but documents. All text passes [`visible`], since much of it is foreign.
+//! Colours are left out if the output is no terminal or `NO_COLOR` is set, and never carry meaning
+//! alone. With `--json` stdout carries only JSON. All text passes [`visible`], because much of it comes from elsewhere.
 
 use std::{
     cell::RefCell,
@@ -56,12 +56,12 @@ impl Printer {
         !ci && !dumb && io::stderr().is_terminal()
     }
 
-    /// A piece of the result, for a person.
+    /// Text of the result, for a person.
     pub(crate) fn data(&self, text: impl fmt::Display) -> io::Result<()> {
         writeln!(self.stdout.borrow_mut(), "{}", visible(&text.to_string()))
     }
 
-    /// A piece of the result that another program reads to the byte. On a terminal it is shown as everything is.
+    /// Text of the result that another program reads byte by byte. On a terminal it is filtered like everything else.
     pub(crate) fn exact(&self, text: &str) -> io::Result<()> {
         if io::stdout().is_terminal() {
             return self.data(text);
@@ -78,7 +78,7 @@ impl Printer {
         writeln!(self.stdout.borrow_mut(), "{}", visible_json(&text))
     }
 
-    /// Either: the document with `--json`, else the words.
+    /// Prints JSON with `--json`, otherwise the text.
     pub(crate) fn result(&self, document: &impl Serialize, words: impl FnOnce() -> String) -> io::Result<()> {
         if self.json {
             return self.document(document);
@@ -98,12 +98,12 @@ impl Printer {
         io::stderr().lock().write_all(bytes)
     }
 
-    /// What was printed is buffered until here: streams call it when nothing more is at hand, the end of a command once.
+    /// Output is buffered until this call: streams call it when nothing more is available, and the end of a command once.
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.stdout.borrow_mut().flush()
     }
 
-    /// Talk that `--quiet` silences.
+    /// A message that `--quiet` suppresses.
     pub(crate) fn say(&self, text: impl fmt::Display) {
         if !self.quiet {
             talk(text);
@@ -127,7 +127,7 @@ impl Printer {
         }
     }
 
-    /// Asks a person; anything but yes is no.
+    /// Asks a person; anything but yes means no.
     pub(crate) fn confirm(question: &str, answers: &mut dyn BufRead) -> bool {
         let mut stderr = io::stderr();
         let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
@@ -136,7 +136,7 @@ impl Printer {
         read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
-    /// Several lines that `--quiet` silences, such as warnings.
+    /// Several lines that `--quiet` suppresses, such as warnings.
     pub(crate) fn say_block(&self, text: &str) {
         if !self.quiet {
             self.tell_block(text);
@@ -152,7 +152,7 @@ impl Printer {
     }
 }
 
-/// A closed stderr is no reason to fail. Above lines of progress, where there are any.
+/// A closed stderr is not an error. Prints above lines of progress, if there are any.
 fn talk(text: impl fmt::Display) {
     let text = text.to_string();
     let text = visible(&text);

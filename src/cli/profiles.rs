@@ -1,4 +1,4 @@
-//! `devenv profiles`: what could be brought up.
+//! `devenv profiles`: lists the available profiles.
 
 use super::{Outcome, exit::ExitStatus, project, session::Session, table};
 

@@ -1,7 +1,7 @@
-//! Progress of `up` and its like on stderr: a live line a service on a terminal, plain lines elsewhere.
+//! Progress of `up` and similar commands on stderr: a live line for each service on a terminal, plain lines elsewhere.
 //!
-//! What an event means for a line is decided by [`ProgressUpdate::of`], which is pure. `live` keeps the lines of a terminal, `screen` draws
-//! them, `meter` is how far something is that has a size.
+//! [`ProgressUpdate::of`] decides what an event means for a line; it is pure. `live` keeps the lines of a terminal, `screen` draws
+//! them, `meter` shows the progress of something with a size.
 
 mod live;
 mod meter;
@@ -23,11 +23,11 @@ use super::{
 
 pub(super) use screen::above;
 
-/// Follows a long answer to its last word.
+/// Follows a long answer to its last message.
 pub(super) async fn follow(printer: &Printer, mut messages: Stream<UpMessage>) -> Result<Status, Failure> {
     let mut progress = Progress::new(printer);
     loop {
-        // If this errs, `progress` is dropped, and the terminal is as it was.
+        // If this fails, `progress` is dropped, and the terminal is restored.
         match messages.message().await? {
             UpMessage::Event(event) => progress.event(&event),
             UpMessage::Progress { service, message } => progress.note(&service, &message),
@@ -37,7 +37,7 @@ pub(super) async fn follow(printer: &Printer, mut messages: Stream<UpMessage>) -
     }
 }
 
-/// What an event says, for a line of progress.
+/// What an event means for a line of progress.
 #[derive(Debug, PartialEq)]
 struct ProgressUpdate<'a> {
     service: Option<&'a str>,
@@ -72,7 +72,7 @@ impl<'a> ProgressUpdate<'a> {
         let word = paint(state_style(state), state);
         match (state, self.after_ms) {
             (ServiceState::Ready | ServiceState::Completed, Some(after)) => format!("{service} {word} {}", duration(after)),
-            // The message says why, and the detail what the service itself said.
+            // The message says why, and the detail is the service's own output.
             (ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed, _) => {
                 let said = self.detail.unwrap_or_default().lines();
                 said.fold(format!("{service} {word}: {message}"), |text, line| text + "\n    " + line)
@@ -81,7 +81,7 @@ impl<'a> ProgressUpdate<'a> {
         }
     }
 
-    /// Messages stand for themselves and begin with the service's name, which the line has already.
+    /// Messages are complete sentences that begin with the service's name, which the line has already.
     fn message_without_name(&self) -> &'a str {
         let rest = self.service.and_then(|service| self.message.strip_prefix(service));
         match rest.and_then(|rest| rest.strip_prefix([':', ' '])) {
@@ -115,7 +115,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// What concerns the whole command, such as what it waits for.
+    /// Progress of the whole command, such as what it waits for.
     pub(super) fn message(&mut self, message: &str) {
         match self {
             Self::Live(live) => live.message(message),
@@ -146,14 +146,14 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Plain lines, none of them twice in a row for a service.
+/// Plain lines, without consecutive repetitions for a service.
 pub(super) struct Lines<'a> {
     printer: &'a Printer,
     reported: HashMap<String, String>,
     noted: HashMap<String, Instant>,
 }
 
-/// Notes come many times a second; in a log one is enough now and then.
+/// Notes arrive many times a second; a log needs only a few.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 impl Lines<'_> {

@@ -1,4 +1,4 @@
-//! The seam to the profile loader: every command that needs a profile comes through here.
+//! Loads profiles for commands: every command that needs a profile calls this.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ pub(super) use select::{Selected, Selection, select};
 /// A profile that holds, and where its values come from.
 pub(super) struct Loaded(loader::Loaded);
 
-/// The nearest ancestor that holds `profiles/`, else the directory itself; canonical.
+/// The nearest ancestor with `profiles/`, else the directory itself; canonical.
 pub(super) fn find(start: &Path) -> PathBuf {
     loader::find_project(start)
 }
@@ -86,19 +86,19 @@ pub(super) async fn profile_name(session: &Session, named: Option<&str>) -> Resu
     select::default_name(session, current(session).await?)
 }
 
-/// What the environment runs, or ran last.
+/// The profile that the environment runs, or ran last.
 pub(super) async fn current(session: &Session) -> Result<Option<String>, Failure> {
     select::still_there(session, session.client().await?.status(&session.target()?).await?)
 }
 
-/// The same for a command that takes files, or a profile and services; the daemon is not asked where these name the profile.
+/// The same for a command that takes files, or a profile and services; the daemon is not asked if these name the profile.
 pub(super) async fn current_unless_named(session: &Session, selection: &Selection, words: &[String]) -> Result<Option<String>, Failure> {
     let is_named = words.first().is_some_and(|first| select::names_profile(session, first).unwrap_or(false));
     if is_named || !selection.files.is_empty() {
         return Ok(None);
     }
     match current(session).await {
-        // What is wrong with the words is said first.
+        // Errors in the words are reported first.
         Err(_) if !words.is_empty() => Ok(None),
         found => found,
     }
@@ -107,7 +107,7 @@ pub(super) async fn current_unless_named(session: &Session, selection: &Selectio
 /// The same, for commands that start no daemon.
 pub(super) async fn current_if_running(session: &Session) -> Result<Option<String>, Failure> {
     let Some(client) = session.running_daemon().await? else { return Ok(None) };
-    // A daemon that will not answer is no reason not to show a profile.
+    // A profile can be shown even if the daemon does not answer.
     client.status(&session.target()?).await.map_or(Ok(None), |status| select::still_there(session, status))
 }
 
@@ -123,7 +123,7 @@ fn find_compose(project: &Path) -> Vec<PathBuf> {
 /// The words of a command that takes a profile and services: the first one is a profile if it is a path, or the name of one.
 pub(super) fn profile_and_services(session: &Session, words: &[String]) -> Result<(Option<String>, Vec<String>), Failure> {
     let Some((first, rest)) = words.split_first() else { return Ok((None, Vec::new())) };
-    if select::is_path(first) || list(session)?.iter().any(|entry| entry.name == *first) {
+    if select::names_profile(session, first)? {
         return Ok((Some(first.clone()), rest.to_vec()));
     }
     Ok((None, words.to_vec()))
@@ -145,7 +145,7 @@ fn default_profile() -> String {
     "default".to_owned()
 }
 
-/// What `up` and `plan` send.
+/// The request of `up` and `plan`.
 pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> Result<UpRequest, Failure> {
     let document = serde_json::to_value(&loaded.0.profile).map_err(|error| internal("cannot write the profile as JSON", error))?;
     Ok(UpRequest {
@@ -164,7 +164,7 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
     })
 }
 
-/// The same to bring the environment up: after consent to the profile's powers over this machine, and with its secrets.
+/// The same to start the environment: after consent to the profile's powers over this machine, and with its secrets.
 pub(super) async fn start_request(session: &Session, profile: &str, loaded: &Loaded, yes: bool) -> Result<UpRequest, Failure> {
     powers::consent(session, &loaded.host_powers(), yes)?;
     let request = up_request(session, profile, loaded)?;
@@ -362,7 +362,7 @@ enum NotLoaded {
     Other(Failure),
 }
 
-/// Loads Compose files, and prints what is to be said of them.
+/// Loads Compose files, and prints their warnings.
 pub(super) fn load_files(
     session: &Session,
     name: &str,
@@ -413,7 +413,7 @@ fn load_quietly(session: &Session, profile: &str) -> Result<Loaded, NotLoaded> {
     .map(Loaded)
 }
 
-/// The variables of this process that are text.
+/// The variables of this process that are UTF-8.
 fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }

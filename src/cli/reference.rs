@@ -1,4 +1,4 @@
-//! The pages of `docs/reference/` that are made from the program itself. A test fails while one of them is stale.
+//! The generated pages of `docs/reference/`. A test fails while one of them is stale.
 
 use std::{fmt::Write, fs, path::PathBuf};
 
@@ -69,7 +69,7 @@ fn option(page: &mut String, argument: &clap::Arg) {
         (false, Some(value)) => form = format!("{form} {value}"),
         (false, None) => {}
     }
-    // clap takes the full stop off a first paragraph.
+    // clap removes the full stop of a first paragraph.
     let sentence =
         help.split("\n\n").map(|paragraph| format!("{}.", paragraph.replace('\n', " ").trim_end_matches('.'))).collect::<Vec<_>>();
     let _ = write!(page, "- `{form}`: {}", sentence.join(" "));

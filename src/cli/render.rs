@@ -1,4 +1,4 @@
-//! `devenv render`: a profile as plain files for other tools.
+//! `devenv render`: writes a profile as files for other tools.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `devenv run`: a command on the host, with the environment's variables; or once in a service's image.
+//! `devenv run`: runs a command on the host with the environment's variables, or once in a service's image.
 
 use std::{collections::BTreeMap, io, os::unix::process::CommandExt, process::Command};
 
@@ -48,7 +48,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let variables = session.client().await?.variables(&request).await?.variables;
     let (program, rest) = arguments.command.split_first().expect("clap requires at least one word");
     let values = variables.into_iter().map(|(name, variable)| (name, variable.value));
-    // Returns only if it could not take this process's place.
+    // Returns only if this process could not be replaced.
     let error = Command::new(program).args(rest).envs(values).exec();
     session.printer.failure(&ApiError::new(ErrorCode::Failed, format!("cannot run {program}: {error}")), None);
     Ok(not_run(&error))

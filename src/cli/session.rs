@@ -1,4 +1,4 @@
-//! What every command needs: the global flags, the printer, the directories, and the connection to the daemon.
+//! The context of every command: the global flags, the printer, the directories, and the connection to the daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,9 @@ use crate::paths::{self, Paths};
 pub(crate) struct Session {
     pub(crate) global: Global,
     pub(crate) printer: Printer,
-    /// From the start of the process, for `elapsed_ms`.
+    /// Since the start of the process, for `elapsed_ms`.
     pub(crate) began: std::time::Instant,
-    /// Operations that are to be stopped by a signal.
+    /// Operations that a signal must stop.
     pub(crate) under_way: UnderWay,
 }
 
@@ -52,7 +52,7 @@ impl Session {
         Ok(EnvironmentTarget { project, instance: self.global.instance.clone().unwrap_or_else(|| "default".to_owned()) })
     }
 
-    /// The engine that the flags and variables name.
+    /// The engine that the flags and variables select.
     pub(crate) fn engine(&self) -> EngineSelection {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         EngineSelection {
@@ -62,12 +62,12 @@ impl Session {
         }
     }
 
-    /// The daemon, started if none runs. It answers after it has adopted what runs.
+    /// The daemon, started if none runs. It answers after it has adopted running environments.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         launch::connect(&Paths::resolve()?, &self.engine()).await
     }
 
-    /// The daemon if one runs.
+    /// The daemon, if one runs.
     pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, Failure> {
         launch::running(&Paths::resolve()?, &self.engine()).await
     }

@@ -1,4 +1,4 @@
-//! `devenv status`: the environment now.
+//! `devenv status`: shows the environment.
 
 use super::{Outcome, exit::ExitStatus, session::Session, table};
 

@@ -1,10 +1,10 @@
-//! Commands by the names that other tools have for them, for the tip under a command that does not exist.
+//! Names that other tools use for commands, for the tip after an unknown command.
 //!
-//! clap itself suggests words that are spelled nearly alike.
+//! clap itself suggests similarly spelled words.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// A word of other tools, and the command here.
+/// A word of other tools, and devenv's command.
 const WORDS: &[(&str, &str)] = &[
     ("attach", "up --attach"),
     ("clean", "gc"),
@@ -30,7 +30,7 @@ const WORDS: &[(&str, &str)] = &[
     ("watch", "dev"),
 ];
 
-/// The error with a tip, if the word is known elsewhere.
+/// The error with a tip, if another tool has such a command.
 pub(super) fn with_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)

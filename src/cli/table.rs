@@ -1,4 +1,4 @@
-//! Status, endpoints, plans and lists as a person reads them: aligned columns, colours only where a word says the same.
+//! Status, endpoints, plans and lists as text: aligned columns; colours only where a word says the same.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use devenv_api::{Consequence, LedgerEntry, LedgerState, OperationState, Phase, P
 
 use super::printer::{BAD, BOLD, DIM, GOOD, NAME, WARN, paint};
 
-/// Columns under headings, no lines. A cell never wraps, so that a row stays a line for `grep` and `awk`.
+/// Columns with headings, without lines. A cell never wraps, so that a row is one line for `grep` and `awk`.
 pub(super) fn columns<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -66,7 +66,7 @@ fn phase_style(phase: Phase) -> Style {
     }
 }
 
-/// What was applied to the data.
+/// The scripts that were applied to the data.
 pub(super) fn ledger(entries: &[LedgerEntry]) -> String {
     if entries.is_empty() {
         return "no scripts".to_owned();
@@ -130,7 +130,7 @@ fn service_row(service: &Service) -> [String; 6] {
     ]
 }
 
-/// Where a service is reached: its URLs, else its published ports.
+/// How a service is reached: its URLs, else its published ports.
 fn addresses(service: &Service) -> Vec<String> {
     if service.urls.is_empty() {
         return service.ports.iter().map(|port| format!("{}:{}", port.address, port.host)).collect();
@@ -152,7 +152,7 @@ fn coloured_states(table: &str, services: &[Service]) -> String {
     text
 }
 
-/// What `up` ends with: where everything is.
+/// The end of `up`: the addresses of all services.
 pub(super) fn endpoints(status: &Status) -> String {
     let rows = status.services.iter().flat_map(|service| {
         let many = service.urls.len() > 1;

@@ -1,14 +1,14 @@
-//! PURE: what text of others may do to a terminal: nothing but colours.
+//! PURE: makes text from elsewhere safe for a terminal: only colours pass.
 //!
-//! Names of files, descriptions, log lines and answers of servers reach a person through [`visible`] alone, which the
+//! Names of files, descriptions, log lines and answers of servers are printed only through [`visible`], which the
 //! printer and the progress lines call. Colours and weights (SGR) pass; every other control character is shown as text.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// A longer sequence sets no colour that anybody needs.
+/// No useful colour needs a longer sequence.
 const LONGEST_SGR: usize = 64;
 
-/// Text that changes nothing but the colours of a terminal. Line breaks and tabs stay.
+/// Text that changes only the colours of a terminal. Line breaks and tabs stay.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -42,9 +42,9 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The same in JSON text, where serializers leave some of these characters as they are.
+/// The same for JSON text, where serializers leave some of these characters unescaped.
 pub(crate) fn visible_json(json: &str) -> Cow<'_, str> {
-    // Outside of strings JSON holds no such character.
+    // Outside of strings JSON contains no such character.
     if !json.contains(is_hidden) {
         return Cow::Borrowed(json);
     }
@@ -83,7 +83,7 @@ fn sgr(text: &str) -> Option<usize> {
     while let Some(word) = words.get(at) {
         match word.trim_start_matches('0') {
             "5" | "6" | "8" => return None,
-            // What follows is a colour and no attribute.
+            // What follows is a colour and not an attribute.
             "38" | "48" | "58" => at += if words.get(at + 1).is_some_and(|word| *word == "2") { 4 } else { 2 },
             _ => {}
         }

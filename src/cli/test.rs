@@ -1,7 +1,7 @@
-//! `devenv test`: a command in an environment that is its own and is gone afterwards, however either of them ends.
+//! `devenv test`: runs a command in a temporary environment, which is removed however either of them ends.
 //!
-//! A connection holds the environment; the daemon removes it when the connection ends. Everything else is what `up`,
-//! `env` and `lease` do.
+//! A connection holds the environment; the daemon removes it when the connection ends. Everything else is as in `up`,
+//! `env` and `lease`.
 
 use std::{num::NonZeroU16, path::PathBuf};
 
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     pub(super) command: Vec<String>,
 }
 
-/// One run: what runs, where, and how to stop it.
+/// One run: its environment, its command, and how to stop it.
 struct Run<'a> {
     arguments: &'a Arguments,
     session: &'a Session,
@@ -69,7 +69,7 @@ struct Run<'a> {
 
 /// How the environment is held.
 enum Claim {
-    /// It is ours, and gone with this.
+    /// It belongs to this run, and is removed with it.
     LeasedCommand {
         marker: String,
         holding: Holding,
@@ -97,7 +97,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     run.carry_out(claim, &mut signals).await
 }
 
-/// A name that nobody has, unless one is given.
+/// An unused name, unless one is given.
 fn instance(arguments: &Arguments, session: &Session, profile: &str) -> String {
     if let Some(name) = &session.global.instance {
         return name.clone();
@@ -140,7 +140,7 @@ impl Run<'_> {
         }
     }
 
-    /// Up, then the command, in one go or in shards.
+    /// Brings it up, then runs the command, once or in shards.
     async fn work(&self, claim: &mut Claim, signals: &mut Signals) -> Outcome {
         let request = project::start_request(self.session, &self.profile, &self.loaded, self.arguments.yes).await?;
         let request = devenv_api::UpRequest { target: self.target.clone(), warm: self.arguments.warm, ..request };
@@ -167,7 +167,7 @@ impl Run<'_> {
         }
     }
 
-    /// Each with leases of its own, all at once; the first failure's code, in the order of shards.
+    /// Each shard with its own leases, all at once; returns the first failure's code, in the order of shards.
     async fn in_shards(&self, shards: u16) -> Outcome {
         let runs = join_all((1..=shards).map(async |shard| -> Outcome {
             let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
@@ -219,7 +219,7 @@ impl Run<'_> {
         }
     }
 
-    /// The daemon has died. The next one knows that nobody holds the environment, and removes it.
+    /// The daemon has died. The next one finds that nobody holds the environment, and removes it.
     async fn remove_after_loss(&self) -> Result<(), Failure> {
         let client = self.session.client().await?;
         let request = DownRequest { target: self.target.clone(), volumes: true };
@@ -228,7 +228,7 @@ impl Run<'_> {
     }
 }
 
-/// A failure of the environment's, where GitHub shows it.
+/// A failure of the environment, in GitHub's format.
 fn annotate(session: &Session, failure: &Failure) {
     if std::env::var_os("GITHUB_ACTIONS").is_none() {
         return;

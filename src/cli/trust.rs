@@ -1,6 +1,6 @@
-//! `devenv trust`, and the check that every command makes before it uses a project: who can change it.
+//! `devenv trust`, and the check of every command before it uses a project: who can change it.
 //!
-//! Whoever can write a project's profiles can run programs as its user, so a project is used only if it belongs to the user
+//! Everybody who can write a project's profiles can run programs as its user, so a project is used only if it belongs to the user
 //! or to root and nobody else can write it. The list of exceptions is `trusted-projects` in the configuration directory.
 
 use std::{
@@ -80,7 +80,7 @@ pub(super) fn check(project: &Path) -> Result<(), ApiError> {
     if is_trusted(project)? { Ok(()) } else { Err(refusal(project, &reason)) }
 }
 
-/// Whether the user has said so.
+/// Whether the user has trusted it.
 pub(super) fn is_trusted(project: &Path) -> Result<bool, ApiError> {
     let file = list_file(&Paths::resolve().map_err(misplaced)?);
     let projects = read(&file)?;
@@ -106,7 +106,7 @@ fn list_file(paths: &Paths) -> PathBuf {
     paths.config.join("trusted-projects")
 }
 
-/// A list that others can write trusts nothing.
+/// A list that others can write is ignored.
 fn read(file: &Path) -> Result<Vec<String>, ApiError> {
     if !file.exists() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! `devenv up`: bring an environment to ready.
+//! `devenv up`: starts an environment and waits until it is ready.
 
 use std::time::Duration;
 
@@ -77,11 +77,11 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Brings it up, and follows what happens in it.
+/// Brings it up, and shows the progress.
 pub(super) async fn and_attach(options: &Options, session: &Session) -> Outcome {
     let since = Timestamp::now();
     let client = up(options, session).await?;
-    // Ctrl-C at the moment at which everything was ready stops nothing, and ends this command all the same.
+    // Ctrl-C at the moment when everything became ready stops nothing, and still ends this command.
     if let Some(signal) = session.under_way.signal() {
         return Err(Failure::Signal(signal));
     }

@@ -1,4 +1,4 @@
-//! `devenv validate`: every problem of a file at once.
+//! `devenv validate`: reports every problem of a file at once.
 
 use devenv_api::{Problems, Severity};
 

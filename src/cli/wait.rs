@@ -1,4 +1,4 @@
-//! `devenv wait`: until services are ready.
+//! `devenv wait`: waits until services are ready.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `devenv why`: the cause chain of a service's last change.
+//! `devenv why`: shows the chain of causes of a service's last change.
 
 use devenv_api::WhyRequest;
 

@@ -22,7 +22,7 @@ async fn follow(environments: Environments) {
     let mut retry = FIRST_RETRY;
     loop {
         let mut events = environments.engine().events(environments.owner());
-        // Subscribed first, looked second: what happens in between is seen twice rather than never.
+        // Subscribe first, then look: events in between are seen twice rather than never.
         if let Ok(mut observed) = observe(&environments).await {
             retry = FIRST_RETRY;
             for environment in environments.all() {
@@ -37,7 +37,7 @@ async fn follow(environments: Environments) {
         for environment in environments.all() {
             environment.handle.engine_gone().await;
         }
-        // There is nothing to wait on for an engine that is away but time.
+        // An engine that is away announces nothing, so time is all there is to wait for.
         tokio::time::sleep(retry).await;
         retry = (retry * 2).min(LONGEST_RETRY);
     }

@@ -1,4 +1,4 @@
-//! Whether the engine that the daemon drives is the one that a client means.
+//! Checks that the daemon's engine is the one that a client selects.
 
 use devenv_api::{ApiError, EngineSelection, ErrorCode};
 

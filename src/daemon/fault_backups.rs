@@ -1,4 +1,4 @@
-//! Backups for faults: one that removes data saves it first, and its undoing puts it back. Both are operations like any
+//! Backups for faults: a fault that removes data saves it first, and its undo restores it. Both are operations like any
 //! other, so they wait for their turn and are finished or undone whatever happens.
 
 use std::sync::OnceLock;
@@ -17,12 +17,12 @@ use crate::{
     spec::{EnvironmentId, ServiceName},
 };
 
-/// Faults are below operations; so these are given here once they exist.
+/// Faults are below operations, so they get the operations here, once these exist.
 #[derive(Default)]
 pub(super) struct FaultBackups(OnceLock<WeakOperations>);
 
 impl FaultBackups {
-    /// To be called once, before environments are adopted.
+    /// Call it once, before environments are adopted.
     pub(super) fn submit_to(&self, operations: &Operations) {
         let _ = self.0.set(operations.downgrade());
     }

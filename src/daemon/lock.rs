@@ -1,5 +1,5 @@
 //! The locks of a daemon: one daemon for a runtime directory, and one for a state directory. The lock of the state directory
-//! says who holds it, so that clients find a daemon whose socket is elsewhere or has been removed.
+//! contains its holder, so that clients find a daemon whose socket is elsewhere or has been removed.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -23,8 +23,8 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, ApiError> {
     }
 }
 
-/// The lock of the state directory, with this process written into it. `None` if a daemon for the same runtime directory
-/// holds it: its socket has been removed, and it makes a new one in a moment.
+/// The lock of the state directory, with this process's id in it. `None` if a daemon for the same runtime directory
+/// holds it: its socket has been removed, and it makes a new one shortly.
 pub(super) fn lock_state(paths: &Paths) -> Result<Option<File>, ApiError> {
     let Some(mut file) = lock(&paths.state_lock())? else {
         let holder = paths.recorded_daemon();
@@ -34,7 +34,7 @@ pub(super) fn lock_state(paths: &Paths) -> Result<Option<File>, ApiError> {
         };
     };
     let record = DaemonRecord { pid: std::process::id(), socket: paths.socket() };
-    // Without it, clients only know less about this daemon.
+    // Without it, clients know less about this daemon.
     if let Err(error) = write(&mut file, &record) {
         tracing::warn!(%error, "Cannot record this daemon in the lock of the state directory.");
     }

@@ -40,14 +40,14 @@ use fault_backups::FaultBackups;
 use lock::{lock, lock_state};
 use socket::Socket;
 
-/// What a daemon is started with.
+/// The inputs of a daemon.
 pub(crate) struct Options {
     pub(crate) paths: Paths,
     /// `--context`.
     pub(crate) context: Option<String>,
     /// The engine to drive. `None`: the one that `context` and the environment variables name.
     pub(crate) engine: Option<Arc<dyn Engine>>,
-    /// For how long a service without a probe must run until it is ready.
+    /// How long a service without a probe must run until it is ready.
     pub(crate) steady: Duration,
 }
 
@@ -67,7 +67,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
             None => docker::connect(&selection).await.map_err(|error| no_engine(&error))?,
         };
         let info = engine.info().await.map_err(|error| no_engine(&error))?;
-        // What is under way ends first, and the environments' tasks, through which it works, after that.
+        // Operations end first, and then the environments' tasks, through which they work.
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let backups = Arc::new(FaultBackups::default());
         let under_way = OperationStore::open(&paths.state);
@@ -102,12 +102,12 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
     serve(daemon, socket, end).await
 }
 
-/// For operations to come to a clean end when the daemon stops.
+/// How long operations may take to stop cleanly when the daemon stops.
 const OPERATIONS_END: Duration = Duration::from_secs(3);
 /// For the daemon's and the environments' tasks after that.
 const TASKS_END: Duration = Duration::from_secs(5);
 
-/// An error if the daemon ends because a task of its own has.
+/// An error if the daemon ends because one of its own tasks has.
 async fn serve(daemon: Daemon, listener: Socket, end: CancellationToken) -> Result<(), ApiError> {
     let stop = daemon.stop.clone();
     let socket = daemon.paths.socket();
@@ -143,7 +143,7 @@ async fn serve(daemon: Daemon, listener: Socket, end: CancellationToken) -> Resu
     outcome
 }
 
-/// The daemon's own tasks. None of them ends before the daemon does, unless by a bug.
+/// The daemon's own tasks. None of them ends before the daemon does, except by a bug.
 #[derive(Default)]
 struct Watched {
     tasks: JoinSet<()>,
@@ -156,10 +156,10 @@ impl Watched {
         self.names.insert(id, name);
     }
 
-    /// Returns when one has ended that was not told to. Cancel-safe.
+    /// Returns when a task has ended that was not told to. Cancel-safe.
     async fn died(&mut self, stop: &CancellationToken) -> ApiError {
         let (id, how) = match self.tasks.join_next_with_id().await {
-            // A task that was told to stop has not died; the caller handles its end.
+            // A task that was told to stop has not failed; the caller handles its end.
             _ if stop.is_cancelled() => return std::future::pending().await,
             Some(Ok((id, ()))) => (id, "it ended".to_owned()),
             Some(Err(error)) => {

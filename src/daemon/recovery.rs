@@ -11,7 +11,7 @@ use crate::{
     golden,
 };
 
-/// Starts a task for each environment on record, with what is there of it.
+/// Starts a task for each environment on record, with what exists of it.
 pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     let records = environments.store().records().map_err(internal)?;
     environments.lease_again(&records);

@@ -1,6 +1,6 @@
-//! The daemon's socket, which outlives its file: whoever cleans up runtime directories (systemd at the last logout, cleaners of
-//! `/tmp`) removes it under the daemon, and nobody could reach the daemon any more. So it looks at the file every second, and makes
-//! directory, lock and socket again. The server accepts connections through it.
+//! The daemon's socket, which is created again when its file is removed. Programs that clean up runtime directories (systemd at the
+//! last logout, cleaners of `/tmp`) remove it, and then no client could reach the daemon. So the daemon checks the file every second, and
+//! creates directory, lock and socket again. The server accepts connections through it.
 
 use std::{
     fs::File,
@@ -20,10 +20,10 @@ use tokio::{
 use super::lock::lock;
 use crate::{error::describe, paths::Paths};
 
-/// Between looks at the socket's file.
+/// Between checks of the socket's file.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Which file it is: device and inode.
+/// Identifies a file: device and inode.
 type Identity = (u64, u64);
 
 pub(super) struct Socket {
@@ -31,13 +31,13 @@ pub(super) struct Socket {
     paths: Paths,
     /// The file that the listener is bound to.
     bound: Option<Identity>,
-    /// Held for as long as the daemon lives; replaced when its file was removed.
+    /// Held as long as the daemon runs; replaced when its file was removed.
     runtime_lock: File,
     looks: Interval,
 }
 
 impl Socket {
-    /// `runtime_lock` is held, so a socket that is there already is nobody's.
+    /// `runtime_lock` is held, so an existing socket belongs to no daemon.
     pub(super) fn bind(paths: Paths, runtime_lock: File) -> Result<Self, ApiError> {
         let listener = listen(&paths.socket())?;
         let bound = identity(&paths.socket());
@@ -46,14 +46,14 @@ impl Socket {
         Ok(Self { listener, paths, bound, runtime_lock, looks })
     }
 
-    /// Makes again what has been removed. What fails is tried again at the next look.
+    /// Creates again what has been removed. What fails is tried again at the next check.
     fn look(&mut self) {
         if self.bound.is_some() && identity(&self.paths.socket()) == self.bound {
             return;
         }
         match self.make_again() {
             Ok(true) => tracing::warn!(socket = %self.paths.socket().display(), "The socket had been removed; it was made again."),
-            // A client's new daemon, which ends when it finds the state directory locked.
+            // A client's new daemon holds it; it ends when it finds the state directory locked.
             Ok(false) => tracing::debug!("The runtime directory is locked by another process for the moment."),
             Err(error) => tracing::warn!(error = error.message, "The socket has been removed, and cannot be made again yet."),
         }
@@ -85,7 +85,7 @@ impl Listener for Socket {
                     Ok(accepted) => return accepted,
                     Err(error) => {
                         tracing::warn!(%error, "Cannot accept a connection.");
-                        // Too many open files, say: the next attempt is after the next look.
+                        // Too many open files, for example: the next attempt is after the next check.
                         self.looks.tick().await;
                     }
                 },

@@ -1,4 +1,4 @@
-//! The container engine: whether one answers, whether it is spoken to, what time it has, and whether the images are there.
+//! The container engine: whether it answers, whether its API version is supported, its clock, and which images are present.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn no_engine(error: &EngineError) -> Check {
     fail("engine", error.to_string(), fix)
 }
 
-/// More than this and tokens expire early, `logs --since` misses lines, and traces end before they begin.
+/// With a larger difference tokens expire early, `logs --since` misses lines, and traces end before they begin.
 const SKEW: Duration = Duration::from_secs(1);
 
 async fn clock_check(engine: &dyn Engine) -> Check {
@@ -47,7 +47,7 @@ async fn clock_check(engine: &dyn Engine) -> Check {
     }
 }
 
-/// By how much `engine_time` is outside of the time that the request took.
+/// By how much `engine_time` is outside of the duration of the request.
 fn skew(asked: Timestamp, engine_time: Timestamp, answered: Timestamp) -> Check {
     let (ahead, behind) = (engine_time.duration_since(answered), asked.duration_since(engine_time));
     let (off, how) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
@@ -92,7 +92,7 @@ mod tests {
         let at = |milliseconds: i64| Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
         let status = |engine_time, answered| skew(at(0), at(engine_time), at(answered)).status;
         assert_eq!(status(40, 80), CheckStatus::Ok);
-        // An engine that is slow to answer is not one with another time.
+        // An engine that is slow to answer does not have a wrong clock.
         assert_eq!(status(10, 9_000), CheckStatus::Ok);
         assert_eq!(status(-900, 80), CheckStatus::Ok);
         let check = skew(at(0), at(-90_000), at(80));

@@ -12,12 +12,12 @@ use super::{fail, ok, warning};
 use crate::paths::Paths;
 
 const GIBIBYTE: u64 = 1 << 30;
-/// Images and data of the default profile take about this much.
+/// The approximate size of the default profile's images and data.
 const DISK_WANTED: u64 = 5 * GIBIBYTE;
 const DISK_NEEDED: u64 = GIBIBYTE;
 /// PostgreSQL, Redis, Kafka and Jaeger at their defaults.
 const MEMORY_WANTED: u64 = 2 * GIBIBYTE;
-/// One for each directory that is watched.
+/// One for each watched directory.
 const WATCHES_WANTED: u64 = 65_536;
 
 pub(super) fn checks(paths: &Paths) -> Vec<Check> {
@@ -39,7 +39,7 @@ pub(super) fn checks(paths: &Paths) -> Vec<Check> {
     checks
 }
 
-/// The directory, or the nearest above it that is there.
+/// The directory, or its nearest existing parent.
 fn existing(path: &Path) -> PathBuf {
     path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned()
 }
@@ -92,7 +92,7 @@ fn disk_space(path: &Path, free: u64) -> Check {
     }
 }
 
-/// Nothing is said where the kernel does not say.
+/// No finding if the kernel does not report it.
 fn memory(meminfo: &str) -> Option<Check> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let available = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024;
@@ -120,7 +120,7 @@ fn engine_commands() -> Vec<String> {
     commands.filter(|command| command.split('\0').next().is_some_and(|program| program.ends_with("dockerd"))).collect()
 }
 
-/// Without its proxy Docker forwards ports by rules of the firewall, which `::1` is not subject to.
+/// Without its proxy Docker forwards ports by firewall rules, which do not apply to `::1`.
 fn userland_proxy(configuration: &str, commands: &[String]) -> Check {
     let name = "userland proxy";
     let configured = serde_json::from_str::<serde_json::Value>(configuration).ok().and_then(|all| all.get("userland-proxy")?.as_bool());
@@ -144,7 +144,7 @@ fn modules_directory() -> PathBuf {
     Path::new("/lib/modules").join(release.trim())
 }
 
-/// Rules at a device's way out are of Linux 5.17; a device of a holder's own needs the way to make one.
+/// Rules at a device's egress need Linux 5.17; a device of the fault agent's own needs the right to create one.
 fn packet_faults(release: &str, tun: bool) -> Check {
     let name = "packet faults";
     let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
@@ -162,7 +162,7 @@ fn packet_faults(release: &str, tun: bool) -> Check {
     warning(name, format!("{missing}: the faults `duplicate`, `corrupt` and `reorder` are not available, all others are"), fix)
 }
 
-/// Rules that vanish with the process that made them: `nf_tables` of Linux 5.12 or newer.
+/// Rules that are removed with the process that made them: `nf_tables` of Linux 5.12 or newer.
 fn firewall(loaded: &str, symbols: &str, modules: &Path) -> Check {
     let present = loaded.lines().any(|line| line.starts_with("nf_tables "))
         || symbols.contains("nf_tables_newtable")

@@ -12,11 +12,11 @@ use std::{
 
 use jiff::Timestamp;
 
-/// Of one environment; shared by clones.
+/// Of one environment; clones share it.
 #[derive(Clone)]
 pub(crate) struct Activity {
     users: Arc<AtomicUsize>,
-    /// Its time of change is that of the last use.
+    /// Its modification time is the time of the last use.
     noted: PathBuf,
 }
 
@@ -28,14 +28,14 @@ impl Activity {
         Self { users: Arc::default(), noted }
     }
 
-    /// To be held while it is used.
+    /// Hold it while the environment is used.
     pub(crate) fn begin(&self) -> ActivityGuard {
         self.users.fetch_add(1, Ordering::AcqRel);
         self.note();
         ActivityGuard(self.clone())
     }
 
-    /// How long nobody has used it.
+    /// How long the environment has been unused.
     pub(crate) fn idle(&self) -> Duration {
         if self.users.load(Ordering::Acquire) > 0 {
             return Duration::ZERO;
@@ -46,7 +46,7 @@ impl Activity {
 
     /// Records that the environment was used just now.
     pub(crate) fn note(&self) {
-        // Without it, it only looks as if it had not been used for longer than it has.
+        // If this fails, the environment only seems to have been unused for longer.
         if let Err(error) = fs::write(&self.noted, Timestamp::now().to_string()) {
             tracing::debug!(%error, path = %self.noted.display(), "Cannot record the last use of an environment.");
         }

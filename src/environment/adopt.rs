@@ -1,4 +1,4 @@
-//! Takes over what is there of an environment: its record, what the engine has of it, and the processes that run for it.
+//! Adopts what exists of an environment: its record, its objects in the engine, and its processes.
 //! Called when a daemon starts (`daemon::recovery`), and when an environment is restarted after a bug (`lifecycle`).
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub(crate) async fn observe(environments: &Environments) -> Result<HashMap<Envir
     Ok(found)
 }
 
-/// Starts the tasks of one environment with what is there of it.
+/// Starts the tasks of one environment with what exists of it.
 pub(crate) async fn adopt_one(environments: &Environments, record: Record, mut observed: Observed) -> Result<Environment, ApiError> {
     let is_agent = |container: &mut ObservedContainer| container.labels.role.as_deref() == Some(faults::ROLE);
     let agents: Vec<ObservedContainer> = observed.containers.extract_if(.., is_agent).collect();
@@ -47,7 +47,7 @@ pub(crate) async fn adopt_one(environments: &Environments, record: Record, mut o
     Ok(environment)
 }
 
-/// Helpers do one thing and go; one that is there now lost its daemon half way.
+/// Helpers are short-lived; one that still exists belonged to a daemon that died.
 async fn reap_helpers(environments: &Environments, observed: &mut Observed) {
     let (helpers, services) = observed.containers.drain(..).partition(|container| container.labels.role.is_some());
     observed.containers = services;

@@ -1,4 +1,4 @@
-//! From a validated profile to a spec: leases what the profile needs, then compiles it, purely.
+//! Turns a validated profile into a spec: leases the ports that the profile needs, then compiles it purely.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Environments {
-    /// The environment as the profile wants it, on the ports and the subnet that it keeps.
+    /// The environment according to the profile, on the ports and the subnet that it keeps.
     pub(crate) async fn compile(&self, environment: &Environment, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
         let profile = parsed(document)?;
         let record = environment.handle.record().await.map_err(ApiError::from)?;
@@ -48,12 +48,12 @@ impl Environments {
         Ok(spec)
     }
 
-    /// The same, of an environment that need not exist, on ports and a subnet that are not taken by it: nothing is changed.
+    /// The same for an environment that need not exist, on ports and a subnet that are not reserved for it: nothing is changed.
     pub(crate) async fn draft(&self, target: &EnvironmentTarget, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
         self.draft_with_files(target, document).await.map(|(spec, _)| spec)
     }
 
-    /// With the files that each image is built from.
+    /// Adds the fingerprints of the files that each image is built from.
     async fn draft_with_files(
         &self,
         target: &EnvironmentTarget,
@@ -97,7 +97,7 @@ impl Environments {
         net::choose_subnet(&record.id, &taken).map_err(internal)
     }
 
-    /// Certificates for the services that encrypt, made once; the authority's own, by which clients verify them.
+    /// Creates the certificates of the services that encrypt, once. Returns the authority's own, by which clients verify them.
     fn certify(&self, environment: &Environment, services: &[ServiceName]) -> Result<PathBuf, ApiError> {
         let directory = self.shared.store.authority();
         if services.is_empty() {
@@ -109,7 +109,7 @@ impl Environments {
             if !environment.vault.has(&certificate) {
                 let (certificate_text, key_text) = authority.server(&[service.to_string()]).map_err(internal)?;
                 environment.vault.keep(&key, &key_text).map_err(internal)?;
-                // Last: it says that both are there.
+                // Last: its presence shows that both files exist.
                 environment.vault.keep(&certificate, &certificate_text).map_err(internal)?;
             }
         }
@@ -117,7 +117,7 @@ impl Environments {
     }
 }
 
-/// Makes the profile's own secrets that are generated, and refuses to go on without those that are given.
+/// Generates the profile's own secrets, and returns an error if one that the user must give is missing.
 fn declared_secrets(environment: &Environment, profile: &Profile) -> Result<(), ApiError> {
     for (name, source) in &profile.secrets {
         let secret = sensitive::declared(name);

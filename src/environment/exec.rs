@@ -15,7 +15,7 @@ use crate::{
 
 /// A container that was made for one command.
 pub(crate) struct OneOff {
-    /// Its id, if it is removed when the command has ended.
+    /// Its id, if it must be removed when the command has ended.
     pub(crate) remove: Option<String>,
 }
 
@@ -50,13 +50,13 @@ impl Environments {
         let command = before.into_iter().chain(request.command.iter().cloned()).collect();
         let session = self.session(&environment, &id, Some(&container), &ExecRequest { command, ..request.clone() }).await;
         if session.is_err() {
-            // What it was made for is not to be.
+            // The command will not run, so its container is removed.
             let _ = self.engine().remove_container(&id).await;
         }
         Ok((session?, OneOff { remove: (!request.keep).then_some(id) }))
     }
 
-    /// Starts the command, if its service is a container that runs.
+    /// Starts the command if its service is a running container.
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ApiError> {
         let environment = self.require(&request.target)?;
         let status = environment.handle.status();
@@ -74,7 +74,7 @@ impl Environments {
             let message = format!("`{}` is not running: it is {}", service.name, service.state);
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv start {}` to start it", service.name)));
         };
-        // A new process there is held still like all others, and would say nothing until the fault is over.
+        // A new process in a paused container is paused too, and would not answer until the fault is over.
         self.refuse_paused(&environment, &service.name, "no command can run in it").await?;
         self.session(&environment, &container, spec.and_then(|spec| spec.container()), request).await
     }
@@ -86,7 +86,7 @@ impl Environments {
         spec: Option<&ContainerSpec>,
         request: &ExecRequest,
     ) -> Result<ExecSession, ApiError> {
-        // They are in no description of the container, and so the engine gives them to nobody by itself.
+        // They are not in the container's description, so the engine does not pass them to the command.
         let secrets = spec.into_iter().flat_map(ContainerSpec::secret_variables);
         let mut variables = environment.vault.resolve_all(secrets).map_err(internal)?;
         variables.extend(request.environment.clone());
@@ -106,7 +106,7 @@ impl Environments {
     }
 }
 
-/// Carries everything both ways until the command has ended or the client has gone.
+/// Forwards data in both directions until the command has ended or the client has gone.
 pub(crate) async fn carry(connection: impl AsyncRead + AsyncWrite + Unpin, session: ExecSession) {
     let ExecSession { mut input, mut output, resize, exit_code } = session;
     let (mut client, mut asked) = Framed::new(connection, DaemonCodec).split();
@@ -116,13 +116,13 @@ pub(crate) async fn carry(connection: impl AsyncRead + AsyncWrite + Unpin, sessi
                 ExecInput::Stdin(bytes) => input.write_all(&bytes).await,
                 ExecInput::StdinEnd => input.shutdown().await,
                 ExecInput::Resize(size) => {
-                    // A terminal of the wrong size is a blemish, not a failure.
+                    // A terminal of the wrong size is not an error.
                     let _ = resize(TerminalSize { columns: size.columns, rows: size.rows }).await;
                     Ok(())
                 }
             };
             if result.is_err() {
-                // The command reads no more; it may still write.
+                // The command reads no more input, but may still write.
                 std::future::pending::<()>().await;
             }
         }
@@ -156,7 +156,7 @@ pub(crate) async fn carry(connection: impl AsyncRead + AsyncWrite + Unpin, sessi
     };
     tokio::select! {
         () = outgoing => {}
-        // The client has gone: the command is left to itself, with its input closed.
+        // The client has gone: the command keeps running, with its input closed.
         () = incoming => {}
     }
 }

@@ -1,4 +1,4 @@
-//! What was applied to an environment's data, and applying more of it on demand.
+//! What has been applied to an environment's data, and applying more on request.
 
 use devenv_api::{ApiError, ErrorCode, Ledger, LedgerEntry, LedgerState};
 
@@ -10,7 +10,7 @@ use crate::{
     spec::{EnvironmentSpec, ScriptSet, ServiceName},
 };
 
-/// What is done about one script.
+/// What to do about one script.
 #[derive(Clone, Copy)]
 enum Act {
     Accept,
@@ -36,8 +36,8 @@ impl Environment {
         ledger.entries.into_iter().filter(|entry| entry.state == LedgerState::Changed).collect()
     }
 
-    /// Applies what is pending of the named services' scripts (or data sets), in the profile's order. Between
-    /// two services it asks whether it may go on.
+    /// Applies the pending scripts (or data sets) of the named services, in the profile's order. Calls
+    /// `may_go_on` between two services.
     pub(crate) async fn apply(
         &self,
         names: &[ServiceName],
@@ -73,7 +73,7 @@ impl Environment {
         }
     }
 
-    /// Records today's file as what was applied, in every place where it is declared.
+    /// Records the current file as what was applied, in every place where it is declared.
     pub(crate) async fn accept(&self, path: &str) -> Result<Ledger, ApiError> {
         self.each_place(path, Act::Accept).await
     }
@@ -103,7 +103,7 @@ impl Environment {
         self.ledger().await
     }
 
-    /// Hears again what a service's data says of its scripts, once it is other data.
+    /// Reads the ledger of a service's data again, after the data was replaced.
     pub(crate) async fn reread(&self, name: &ServiceName) {
         let Ok(spec) = self.spec().await else { return };
         let set = spec.services.get(name).and_then(|service| service.scripts.as_ref());
@@ -116,7 +116,7 @@ impl Environment {
         Ok(self.handle.record().await.map_err(ApiError::from)?.spec.ok_or(CommandError::NotUp)?)
     }
 
-    /// The container of a service that runs.
+    /// The container of a running service.
     pub(crate) fn instance(&self, name: &ServiceName) -> Result<Instance, ApiError> {
         let status = self.handle.status();
         let service = status.services.iter().find(|service| service.name == name.as_str());

@@ -1,9 +1,9 @@
-//! Restarts an environment of which a task has ended by a bug.
+//! Restarts an environment when a bug has ended one of its tasks.
 //!
 //! # Theory of operation
 //!
-//! A task that ends by a bug is reported here (`runtime::tasks`). The environment is then ended as a whole and taken up again,
-//! from its record and from what the engine shows; one that fails again and again stays failed, and says why.
+//! A task that a bug ends is reported here (`runtime::tasks`). The whole environment is then stopped and composed again
+//! from its record and from what the engine shows; one that fails repeatedly stays failed, and reports why.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Environment, Environments, adopt};
 use crate::{error::internal, event::NewEvent, runtime::tasks::Failed, spec::EnvironmentId};
 
-/// An environment is taken up again this many times within [`SPAN`], and then left failed.
+/// An environment is restarted at most this many times within [`SPAN`], and then stays failed.
 const ATTEMPTS: usize = 3;
 const SPAN: Duration = Duration::from_mins(1);
 
 impl Environments {
-    /// Takes up again the environments of which a task has ended by a bug, until the daemon stops.
+    /// Restarts the environments of which a bug has ended a task, until the daemon stops.
     pub(crate) async fn restart_failed(self, stop: CancellationToken) {
         let Some(mut failures) = self.shared.failed.lock().expect("no code panics while it holds this lock").take() else { return };
         let mut restarts: Vec<(EnvironmentId, Instant)> = Vec::new();
@@ -53,7 +53,7 @@ impl Environments {
         }
     }
 
-    /// Ends all that runs for it in this process, and begins again with its record and with what the engine has of it.
+    /// Ends everything that runs for it in this process, and composes it again from its record and the engine.
     async fn take_up_again(&self, environment: &Environment) -> Result<Environment, ApiError> {
         environment.end().await;
         let record = self.shared.store.record(&environment.id).map_err(internal)?;
@@ -112,7 +112,7 @@ mod tests {
         let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         environments.forget(&environments.ensure(&target("first")).unwrap().id).await.unwrap();
         let before = open_files();
-        // One that somebody still has in hand.
+        // A reference that somebody still holds.
         let kept = environments.ensure(&target("kept")).unwrap();
         environments.forget(&kept.id).await.unwrap();
         for number in 0..20 {
@@ -136,7 +136,7 @@ mod tests {
         let environment = environments.ensure(&target("one")).unwrap();
         let (former, id) = (environment.downgrade(), environment.id.clone());
         let runtime = Arc::downgrade(&environment.runtime);
-        // As those have them who wait, follow, or hold a lease for a client.
+        // The references of clients that wait, follow, or hold a lease.
         let (handle, events, ended) = (environment.handle.clone(), environment.handle.events.subscribe(), environment.ended());
         let faults = environment.faults.clone();
         let waits = tokio::spawn(async move { handle.until_up(u64::MAX).await.map(drop) });

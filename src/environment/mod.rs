@@ -1,8 +1,8 @@
-//! What exists: the environments of this owner, and all that runs for each in this process.
+//! The environments of this owner, and everything that runs for each in this process.
 //!
-//! The registry ([`Environments`]) is the only owner of environments: they are found, made, adopted and forgotten here. Each
-//! is composed of the parts and tasks of the rooms below (`parts`), is restarted after a bug (`lifecycle`), and gets its
-//! spec from a profile (`compile`). Operations and the server work through it; nothing here knows of either.
+//! The registry ([`Environments`]) is the only owner of environments: it finds, makes, adopts and forgets them. Each
+//! is composed of the parts and tasks of the modules below (`parts`), is restarted after a bug (`lifecycle`), and gets its
+//! spec from a profile (`compile`). Operations and the server use it; nothing here knows of either.
 
 mod activity;
 pub(crate) mod adopt;

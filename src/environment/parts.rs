@@ -1,9 +1,9 @@
-//! One environment: the parts that it is composed of, and references to it.
+//! One environment: its parts, and references to it.
 //!
-//! The registry owns environments. An [`Environment`] is a reference for as long as something is done with it, as by a handler or
-//! by an operation whose turn it is; what waits, or runs for as long as a client likes, has a [`WeakEnvironment`]. The
+//! The registry owns environments. A handler or a running operation has an [`Environment`], a reference for a short time.
+//! A waiting operation, or whatever lasts as long as a client wants, has a [`WeakEnvironment`]. The
 //! environment's own tasks have neither: each has the parts that it needs. So a forgotten environment ends with its tasks, its
-//! files and its memory, whatever is still waiting somewhere.
+//! files and its memory, whatever still waits.
 
 use std::{
     ops::Deref,
@@ -34,14 +34,14 @@ use crate::{
     store::Record,
 };
 
-/// Progress that nobody reads in time is forgotten.
+/// Progress that is not read in time is dropped.
 const PROGRESS: usize = 64;
 
 /// One environment, as handlers and operations work with it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Environment(Arc<Parts>);
 
-/// Refers to an environment and keeps nothing of it. Cheap to clone.
+/// A reference that does not keep the environment in memory. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct WeakEnvironment(Weak<Parts>);
 
@@ -58,7 +58,7 @@ impl Environment {
         WeakEnvironment(Arc::downgrade(&self.0))
     }
 
-    /// Begins all that runs for an environment.
+    /// Starts everything that runs for an environment.
     pub(super) fn compose(
         shared: &Shared,
         record: Record,
@@ -171,7 +171,7 @@ impl WeakEnvironment {
     }
 }
 
-/// What an environment is composed of.
+/// The parts of an environment.
 pub(crate) struct Parts {
     pub(crate) id: EnvironmentId,
     pub(crate) handle: Handle,
@@ -181,11 +181,11 @@ pub(crate) struct Parts {
     pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) leases: Leases,
-    /// It is being removed for good, and nothing is begun in it any more.
+    /// It is being removed for good, and nothing new is started in it.
     closed: AtomicBool,
-    /// Ports of its services that this process brings to its loopback.
+    /// Forwards the ports of its services to this process's loopback.
     pub(crate) forwards: port_forwards::Held,
-    /// No registry is asked for images.
+    /// Pull no images.
     pub(crate) offline: Arc<AtomicBool>,
     pub(crate) activity: Activity,
     pub(crate) faults: Faults,
@@ -197,19 +197,19 @@ impl Parts {
         if self.closed.load(Ordering::Acquire) { Err(CommandError::Closing) } else { Ok(()) }
     }
 
-    /// What is started from now on on the host inherits these variables.
+    /// Processes that are started on the host from now on inherit these variables.
     pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
         self.runtime.processes.inherited.keep(variables).map_err(internal)
     }
 
-    /// The values of the profile's secrets as the client read them; they are kept with the generated ones.
+    /// Stores the values of the profile's secrets as the client read them, with the generated ones.
     pub(crate) async fn keep_given_secrets(&self, secrets: ShellVariables) -> Result<(), ApiError> {
         let vault = self.vault.clone();
         let keep = move || secrets.0.iter().try_for_each(|(name, value)| vault.keep(&sensitive::declared(name), value));
         tokio::task::spawn_blocking(keep).await.map_err(internal)?.map_err(internal)
     }
 
-    /// Changes when the data that a lease begins with does.
+    /// Changes when the data that a lease copies changes.
     pub(crate) fn data_key(&self) -> String {
         self.runtime.data_key()
     }
@@ -218,24 +218,24 @@ impl Parts {
         self.offline.store(offline, Ordering::Relaxed);
     }
 
-    /// Ends all that runs for it in this process; what runs in the engine keeps running.
+    /// Ends everything that runs for it in this process; what runs in the engine keeps running.
     pub(crate) async fn end(&self) {
         self.tasks.stop().await;
         self.runtime.end();
         self.handle.events.close();
     }
 
-    /// To be called by the one whose turn it is.
+    /// To be called by the operation that runs in it.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// With the faults that have not healed yet.
+    /// The status with the active faults.
     pub(crate) fn status(&self) -> Status {
         Status { faults: self.faults.list(false), ..self.handle.status() }
     }
 
-    /// Returns when nothing runs for it any more in this process: it was forgotten, or the daemon stops. Keeps nothing of it.
+    /// Returns when nothing runs for it any more in this process: it was forgotten, or the daemon stops. Holds no reference.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         self.tasks.end.clone().cancelled_owned()
     }

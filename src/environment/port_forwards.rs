@@ -1,13 +1,13 @@
-//! Ports of services whose host has another loopback than this process: brought to the one that is here.
+//! Forwards the ports of services to this process's loopback if they are published elsewhere.
 //!
 //! # Theory of operation
 //!
-//! Variables, probes and advertised addresses say `127.0.0.1` and the leased port. That is where the engine publishes
-//! them, and where nothing is when this process runs in a container with the engine's socket, or when the engine is
-//! another machine's or container's. Then the daemon listens there itself and forwards every connection: to the
+//! Variables, probes and advertised addresses contain `127.0.0.1` and the leased port. The engine publishes
+//! the ports there, but this process does not reach them if it runs in a container with the engine's socket, or if the engine is
+//! on another machine or in another container. Then the daemon listens on the port itself and forwards every connection: to the
 //! container on the environment's network, or to the engine's host. So one address works everywhere.
 //!
-//! A task for each environment follows its views; port forwards are there for the services that have a container.
+//! A task for each environment follows its views; a service has port forwards while it has a container.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -30,21 +30,21 @@ use crate::{
     spec::EnvironmentId,
 };
 
-/// The forwarded ports, which are not available as free ports.
+/// The forwarded ports, which do not count as free ports.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held(Arc<Mutex<HashSet<u16>>>);
 
-/// Where a passage leads.
+/// The target of a forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
     container: String,
     /// In the container.
     inner: u16,
-    /// At the engine's host.
+    /// On the engine's host.
     outer: u16,
 }
 
-/// Who takes connections on behalf of one environment.
+/// The forwards of one environment.
 struct PortForwards {
     engine: Arc<dyn Engine>,
     network: String,
@@ -57,7 +57,7 @@ impl Held {
     }
 }
 
-/// Keeps the port forwards of an environment until its task ends.
+/// Keeps the port forwards of an environment up to date until its task ends.
 pub(crate) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: EnvironmentId, reach: Reach, held: Held, stop: CancellationToken) {
     let forwards = Arc::new(PortForwards { engine, network: network_name(&id), reach });
     let mut open: BTreeMap<u16, (Target, JoinSet<()>)> = BTreeMap::new();
@@ -99,7 +99,7 @@ fn targets(status: &Status) -> BTreeMap<u16, Target> {
 }
 
 impl PortForwards {
-    /// Listens; the listener and its connections end with what is returned.
+    /// Listens on the port. The listener and its connections end with the returned value.
     async fn open(self: &Arc<Self>, port: u16, target: Target) -> io::Result<JoinSet<()>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let forwards = self.clone();
@@ -118,7 +118,7 @@ impl PortForwards {
     async fn connect(&self, target: &Target) -> io::Result<TcpStream> {
         match &self.reach {
             Reach::Elsewhere { host } => TcpStream::connect((host.as_str(), target.outer)).await,
-            // Asked each time: a container that was started again may have another address, and another one its former.
+            // Looked up for each connection: a restarted container may have another address.
             Reach::Here | Reach::Beside => {
                 let found = self.engine.address(&self.network, &target.container).await.map_err(io::Error::other)?;
                 let address = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;

@@ -1,4 +1,4 @@
-//! Every environment of this owner: found by project and instance, made on first use, each with a task of its own.
+//! Every environment of this owner: found by project and instance, made on first use, each with its own task.
 
 use std::{
     collections::HashMap,
@@ -26,12 +26,12 @@ use crate::{
     store::{Record, Store},
 };
 
-/// Environments of tests that come up at the same time.
+/// Environments of tests that start at the same time.
 fn at_once() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).max(2)
 }
 
-/// Cheap to clone; all clones are the same.
+/// Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Environments {
     pub(super) shared: Arc<Shared>,
@@ -39,25 +39,25 @@ pub(crate) struct Environments {
 
 pub(super) struct Shared {
     pub(super) store: Store,
-    /// What is under way, and what is paused for it.
+    /// The operations under way, and the containers that they have paused.
     pub(super) operations: OperationStore,
     pub(super) engine: Arc<dyn Engine>,
-    /// Where the engine's published ports are.
+    /// Where the engine publishes ports.
     pub(super) reach: Reach,
     pub(super) owner: OwnerId,
     pub(super) leases: Mutex<PortReservations>,
     known: Mutex<HashMap<EnvironmentId, Environment>>,
-    /// Reports of tasks that ended by a bug.
+    /// Reports of tasks that a bug has ended.
     pub(super) failures: mpsc::UnboundedSender<Failed>,
-    /// Until they are listened to.
+    /// Until somebody receives them.
     pub(super) failed: Mutex<Option<mpsc::UnboundedReceiver<Failed>>>,
-    /// For faults that put data back.
+    /// For faults that restore data.
     pub(super) backups: Arc<dyn faults::Backups>,
-    /// Those who hold leases for connections.
+    /// The tasks that hold leases for connections.
     pub(super) holders: TaskTracker,
-    /// Places for environments of tests that come up.
+    /// Permits for environments of tests that start.
     pub(super) coming: Semaphore,
-    /// For how long a service without a probe must run until it is ready.
+    /// How long a service without a probe must run until it is ready.
     pub(super) steady: Duration,
     pub(super) stop: CancellationToken,
 }
@@ -93,7 +93,7 @@ impl Environments {
         }
     }
 
-    /// With another time for which a service without a probe must run until it is ready. To be called before anything holds this.
+    /// Sets how long a service without a probe must run until it is ready. Call it before the registry is shared.
     pub(crate) fn with_steady(mut self, steady: Duration) -> Self {
         Arc::get_mut(&mut self.shared).expect("nothing holds the environments yet").steady = steady;
         self
@@ -116,8 +116,8 @@ impl Environments {
         self.shared.stop.cancelled().await;
     }
 
-    /// A place for one that comes up for a test, held until it is up: as many at the same time as the machine has
-    /// processors, or they take each other's, and none is ready in its time. Others need none.
+    /// A permit to start an environment for a test, held until it is up: as many at a time as the machine has
+    /// processors, because more would delay each other until none is ready in time. Other environments need none.
     pub(crate) async fn place_to_come_up(&self, environment: &Environment) -> Result<Option<SemaphorePermit<'_>>, CommandError> {
         if !environment.handle.record().await?.ephemeral {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Environments {
         self.shared.known.lock().expect("no code panics while it holds this lock").get(id).cloned()
     }
 
-    /// As [`Self::find`], for commands that make no sense without one.
+    /// As [`Self::find`], for commands that need an environment.
     pub(crate) fn require(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         self.find(target).ok_or_else(|| {
             let message = format!("environment `{}` of the project {} does not exist", target.instance, target.project);
@@ -160,7 +160,7 @@ impl Environments {
         })
     }
 
-    /// The environment, made now if it is new.
+    /// The environment, created if it does not exist.
     pub(crate) fn ensure(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         if let Some(found) = self.find(target) {
             return Ok(found);
@@ -175,7 +175,7 @@ impl Environments {
         self.make(record)
     }
 
-    /// As [`Self::ensure`]; one that is made now goes when nobody has used it for a while.
+    /// As [`Self::ensure`]; an environment that is created now is removed when it has been unused for a while.
     pub(crate) fn ensure_warm(&self, target: &EnvironmentTarget) -> Result<Environment, ApiError> {
         if let Some(found) = self.find(target) {
             return Ok(found);
@@ -194,13 +194,13 @@ impl Environments {
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());
         }
-        // Under the lock: of two callers at once the second must not write over what the first one's task has noted since.
+        // Under the lock: of two callers the second must not overwrite what the first one's task has recorded since.
         self.shared.store.save(&record).map_err(internal)?;
         let processes = self.processes(&record.id);
         self.start(&mut known, record, Observed::default(), processes)
     }
 
-    /// Runs what belongs to a connection; the daemon waits for its end.
+    /// Runs a task of a connection; the daemon waits for its end.
     pub(crate) fn look_after(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.shared.holders.spawn(work);
     }
@@ -211,7 +211,7 @@ impl Environments {
         Arc::new(HostProcesses::new(self.shared.owner.as_str(), id.as_str(), directory.join("keepers"), inherited))
     }
 
-    /// Starts the tasks of an environment, in the place of those that have ended.
+    /// Starts the tasks of an environment, in place of those that have ended.
     pub(crate) fn begin(&self, record: Record, observed: Observed, processes: Arc<HostProcesses>) -> Result<Environment, ApiError> {
         let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
         self.start(&mut known, record, observed, processes)
@@ -251,12 +251,12 @@ impl Environments {
 }
 
 impl Environments {
-    /// Whether a record names this volume: then it is somebody's.
+    /// Whether a record names this volume, so that it has an owner.
     pub(crate) async fn names_volume(&self, name: &str) -> bool {
         for environment in self.all() {
             let record = match environment.handle.record().await {
                 Ok(record) => Some(record),
-                // A task that has ended has left its record on the disk.
+                // A task that has ended has written its record to the disk.
                 Err(_) => self.shared.store.record(&environment.id).ok().flatten(),
             };
             if record.is_some_and(|record| record.all_volumes().any(|volume| volume == name)) {
@@ -266,7 +266,7 @@ impl Environments {
         false
     }
 
-    /// Forgets an environment that was made for something that then was not done; not if it has come to hold anything.
+    /// Forgets an environment that was made for an operation that did not happen, unless it owns anything by now.
     pub(crate) async fn forget_if_empty(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
         let Some(environment) = self.get(id) else { return Ok(()) };
         let Ok(record) = environment.handle.record().await else { return Ok(()) };
@@ -277,8 +277,8 @@ impl Environments {
         Ok(())
     }
 
-    /// Forgets an environment without resources: its state, secrets and ports. To be called in an operation that has the
-    /// environment to itself. Its tasks have ended before its files are removed, so none of them writes one again.
+    /// Forgets an environment without resources: its state, secrets and ports. Call it in an operation that has exclusive
+    /// access to the environment. Its tasks end before its files are removed, so none of them writes one again.
     pub(crate) async fn forget(&self, id: &EnvironmentId) -> Result<(), crate::store::StoreError> {
         let found = self.get(id);
         if let Some(environment) = &found {

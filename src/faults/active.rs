@@ -1,5 +1,5 @@
-//! Active faults: each fault that was injected has a task that waits for its time, for `heal` or for its end, and undoes it. A fault
-//! that persists is done again on its target's next run. What an earlier daemon left is taken up here too.
+//! Active faults: each injected fault has a task that waits for its duration, for `heal` or for its target's end, and undoes it. A fault
+//! that persists is injected again into its target's next run. Faults of an earlier daemon are taken over here too.
 
 use std::time::Duration;
 
@@ -21,20 +21,20 @@ use crate::{
     spec::ServiceName,
 };
 
-/// How often it is looked whether a target runs again.
+/// How often to check whether a target runs again.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Why a fault is not kept any longer.
+/// Why a fault ends.
 enum End {
-    /// Its tasks end; who takes the environment up again takes up the fault.
+    /// Its tasks end; the environment's next tasks take the fault over.
     EnvironmentEnds,
-    /// Its time is over, or it is to be healed.
+    /// Its duration is over, or it is to be healed.
     Over,
     /// The fault agent has ended, and with it what the kernel held for it.
     AgentGone,
-    /// The container is another one, or another run of it: what was done to it went with it.
+    /// The container is another one, or another run of it: the fault ended with the former run.
     TargetGone,
-    /// An operation wants it undone for as long as it takes.
+    /// An operation needs it undone while it runs.
     Lifted,
 }
 
@@ -62,7 +62,7 @@ impl Faults {
         });
     }
 
-    /// The fault when it is to be undone for good; `None` if the environment's tasks end before.
+    /// The fault, if it is to be undone for good; `None` if the environment's tasks end before.
     async fn keep_until_over(
         &self,
         mut entry: Entry,
@@ -126,10 +126,10 @@ impl Faults {
         }
     }
 
-    /// The same fault on the target's next run, for what is left of its time; `None` if that cannot be.
+    /// The same fault on the target's next run, for the rest of its duration; `None` if that is impossible.
     async fn again(&self, entry: &Entry) -> Option<(Entry, HeldTasks)> {
         let log_failure = |reason: &str| tracing::warn!(reason, fault = %entry.fault.id, "Cannot inject a persistent fault again.");
-        // Its fault agent keeps a namespace in which nobody is any more.
+        // Its fault agent is in the namespace of a container that has ended.
         self.undo(entry).await.inspect_err(|reason| log_failure(reason)).ok()?;
         until_ready(&self.site.handle, &entry.spec.service).await;
         let left =
@@ -145,7 +145,7 @@ impl Faults {
         Some((entry, held_tasks))
     }
 
-    /// Undoes it and says so; what cannot be undone stays in the undo log, and in `status`.
+    /// Undoes it and reports that; what cannot be undone stays in the undo log, and in `status`.
     pub(super) async fn finish_fault(&self, mut entry: Entry) {
         let service: Option<ServiceName> = entry.fault.service.parse().ok();
         let event = |kind, message: String| match &service {
@@ -172,7 +172,7 @@ impl Faults {
         }
     }
 
-    /// Returns when the run that it was injected into has ended, or its fault agent; never, if it has none.
+    /// Returns when the run of the injection, or its fault agent, has ended; never, if it has neither.
     async fn gone(&self, entry: &Entry) -> End {
         let Some(name) = entry.agent() else { return std::future::pending().await };
         loop {
@@ -201,7 +201,7 @@ impl Faults {
                 Ok(_) => return End::AgentGone,
                 Err(_) => {}
             }
-            // The engine went away: there is nothing to wait on but time.
+            // An engine that is away announces nothing, so time is all there is to wait for.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
@@ -212,8 +212,8 @@ impl Faults {
         matches!(seen.state, ContainerState::Running { .. } | ContainerState::Paused { .. }).then_some(seen.started_at)?
     }
 
-    /// Reads the undo log that an earlier daemon left, or an earlier life of the environment: what is past its time, or was held
-    /// by that daemon, is undone now; the rest is kept until its time. Fault agents that the undo log does not know are removed.
+    /// Reads the undo log of an earlier daemon, or of earlier tasks of the environment: faults that are overdue or were held
+    /// by that daemon are undone now; the others last for the rest of their time. Fault agents that the undo log does not know are removed.
     pub(crate) async fn take_up(&self, agents: &[ObservedContainer]) {
         let mut known = Vec::new();
         for mut entry in self.undo_log().entries() {
@@ -229,7 +229,7 @@ impl Faults {
             if let Some(Undo::Daemon { pid }) = entry.undo.first() {
                 entry.fault.witness = Some(self.survived(&entry, *pid).await);
             }
-            // Without a witness it was never finished; without an undoing it was held by a process that is gone.
+            // Without a witness its injection was interrupted; without undo steps a process held it that is gone.
             if lives && in_time && entry.fault.witness.is_some() && !entry.undo.is_empty() {
                 self.keep(entry, Vec::new());
             } else {
@@ -243,7 +243,7 @@ impl Faults {
         }
     }
 
-    /// Whether a service that a daemon has left behind by its death is the one that it was.
+    /// Whether a service is the one that a daemon left when it died.
     async fn survived(&self, entry: &Entry, daemon: u32) -> Witness {
         let now = match &entry.target {
             Some(target) => self.run_of(target).await,
@@ -261,7 +261,7 @@ impl Faults {
     }
 }
 
-/// Returns when an operation wants the fault lifted.
+/// Returns when an operation needs the fault undone.
 async fn until_lifted(wanted: &mut watch::Receiver<usize>) {
     // The sender is kept until the fault has ended.
     if wanted.wait_for(|count| *count > 0).await.is_err() {
@@ -284,7 +284,7 @@ async fn until_ready(handle: &Handle, service: &ServiceName) {
 }
 
 async fn until(end: Option<Timestamp>) {
-    // A moment's fault with something to undo has no end: now.
+    // A momentary fault with undo steps ends at once.
     if let Some(end) = end {
         tokio::time::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default()).await;
     }

@@ -15,9 +15,9 @@ use crate::{
     store::Record,
 };
 
-/// What the role label says.
+/// The value of the role label.
 pub(crate) const ROLE: &str = "holder";
-/// A fault agent says in milliseconds that it is ready; a busy engine may take seconds to start it.
+/// A fault agent is ready in milliseconds; a busy engine may take seconds to start it.
 const READY: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
@@ -32,26 +32,26 @@ pub(super) enum AgentError {
     Late,
 }
 
-/// What a fault agent is asked to do, and where.
+/// What a fault agent does, and where.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Task {
     pub(super) arguments: Vec<String>,
     pub(super) network_of: Option<String>,
     pub(super) processes_of: Option<String>,
     pub(super) capabilities: &'static [&'static str],
-    /// Of the engine's host.
+    /// Paths of the engine's host.
     pub(super) devices: &'static [&'static str],
     pub(super) volume: Option<String>,
 }
 
-/// Where a fault agent sees the volume that it was given.
+/// Where a fault agent sees its volume.
 pub(super) const VOLUME: &str = "/volume";
 
 pub(super) fn name(record: &Record, fault: &str) -> String {
     format!("devenv-{}-fault-{fault}", record.id)
 }
 
-/// Starts it and waits for its first word. What it says after `ready`.
+/// Starts it and waits for its first line. Returns the text after `ready`.
 pub(super) async fn start(site: &Site, record: &Record, service: &ServiceName, fault: &str, task: Task) -> Result<String, AgentError> {
     let engine = site.engine.as_ref();
     let image = ensure_image(engine, &site.agent_image).await?;
@@ -85,7 +85,7 @@ pub(super) async fn start(site: &Site, record: &Record, service: &ServiceName, f
     };
     let result = begun.await;
     if result.is_err() {
-        // The failure that is known says more than one of the clearing; the undo log knows of it besides.
+        // The first error explains more than one of the removal; the undo log knows of the agent too.
         let _ = engine.remove_container(&id).await;
     }
     result
@@ -116,9 +116,9 @@ pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
     false
 }
 
-/// The id of the image, which is made of the program's bytes if it is not here; its name changes with them.
+/// The id of the image, which is made from the program's bytes if it does not exist; its name changes with them.
 ///
-/// Anybody who may load images can give another one this name, and a fault agent has capabilities in the network of a service: so
+/// Everybody who may load images can give another one this name, and a fault agent has capabilities in the network of a service: so
 /// only the id that was `known` after we made it ourselves is used.
 async fn ensure_image(engine: &dyn Engine, known: &Path) -> Result<String, AgentError> {
     if PROGRAM.is_empty() {
@@ -134,12 +134,12 @@ async fn ensure_image(engine: &dyn Engine, known: &Path) -> Result<String, Agent
     }
     engine.import_image(&name, tree()).await?;
     let id = engine.image(&name).await?.ok_or_else(|| EngineError::NotFound { what: "image", name: name.clone() })?;
-    // Where it cannot be kept, it is made again the next time.
+    // If it cannot be stored, the image is made again the next time.
     let _ = devenv_files::write_atomically(known, format!("{name} {id}\n").as_bytes());
     Ok(id)
 }
 
-/// A file tree that holds the program alone.
+/// A tar that holds only the program.
 fn tree() -> Bytes {
     let mut header = tar::Header::new_gnu();
     header.set_size(PROGRAM.len() as u64);
@@ -151,8 +151,8 @@ fn tree() -> Bytes {
 }
 
 impl Faults {
-    /// Runs a fault agent that is done once it has reported: what it reports, and whether it could be removed, which it also is
-    /// by itself.
+    /// Runs a fault agent that ends once it has reported. Returns its report, and whether it could be removed; it also is
+    /// removed when it ends.
     pub(super) async fn run_agent(
         &self,
         record: &Record,
@@ -201,7 +201,7 @@ mod tests {
         let id = ensure_image(&engine, &known).await.unwrap();
         assert_eq!(ensure_image(&engine, &known).await.unwrap(), id);
         assert_eq!(imports(), 1);
-        // What is here under the name is not what was made.
+        // The image with this name is not the one that was made.
         std::fs::write(&known, "devenv-holder:0 sha256:other\n").unwrap();
         ensure_image(&engine, &known).await.unwrap();
         assert_eq!(imports(), 2);

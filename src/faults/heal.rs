@@ -1,4 +1,4 @@
-//! Ending faults before their time: on request, and before an operation that they would hold up.
+//! Ends faults early: on request, and before an operation that they would block.
 
 use devenv_api::{ApiError, ErrorCode, Fault};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ impl Drop for Lifted {
 }
 
 impl Faults {
-    /// Undoes faults, all of them if none is named; those that are healed by it.
+    /// Undoes faults, all of them if none is named. Returns those that it healed.
     pub(crate) async fn heal(&self, ids: &[String]) -> Result<Vec<Fault>, ApiError> {
         let undo_log = self.undo_log();
         let there: Vec<Entry> = undo_log.entries().into_iter().filter(|entry| entry.fault.healed_at.is_none()).collect();
@@ -37,10 +37,10 @@ impl Faults {
             match self.keeping(&entry.fault.id) {
                 Some(mut keeping) => {
                     keeping.end.cancel();
-                    // An error is a process shim that is gone, and with it the attempt.
+                    // An error means that the fault's task has ended, and the attempt with it.
                     let _ = keeping.over.wait_for(|over| *over).await;
                 }
-                // Nobody keeps it: an earlier attempt failed.
+                // No task is left for it: an earlier attempt failed.
                 None => self.finish_fault(entry.clone()).await,
             }
             match undo_log.find(&entry.fault.id) {
@@ -55,8 +55,8 @@ impl Faults {
             .hint("run `devenv events` to see why, or `devenv restart SERVICE` to restart a service"))
     }
 
-    /// Undoes all faults of services that are to be removed. One that puts a backup back stays on record: that is an operation,
-    /// and would wait for the one that removes, which waits here. `chaos heal` puts it back when the service is there again.
+    /// Undoes all faults of services that are to be removed. A fault that restores a backup stays on record: the restore is an operation,
+    /// and would wait for the removal, which waits here. `chaos heal` restores the backup when the service exists again.
     pub(crate) async fn heal_before_removal(&self) -> Result<Vec<Fault>, ApiError> {
         let restores = |entry: &Entry| entry.undo.iter().any(|step| matches!(step, Undo::Backup { .. }));
         let entries = self.undo_log().entries().into_iter().filter(|entry| entry.fault.healed_at.is_none() && !restores(entry));
@@ -64,9 +64,9 @@ impl Faults {
         if ids.is_empty() { Ok(Vec::new()) } else { self.heal(&ids).await }
     }
 
-    /// Undoes faults that hold the processes of these services (of all, if none is named): a service that is to be stopped or
-    /// restarted could not hear of it. They are healed, because the next run is not the one that was held, but for those that
-    /// persist: these are injected again once what is returned is dropped and the service is ready.
+    /// Undoes faults that stop the processes of these services (of all, if none is named): a paused service could not handle the signal
+    /// of a stop or restart. They are healed, because the next run is not paused, except those that
+    /// persist: these are injected again once the returned value is dropped and the service is ready.
     pub(crate) async fn lift_halting(&self, names: &[ServiceName]) -> Lifted {
         let halts = |entry: &Entry| entry.fault.healed_at.is_none() && halts(entry);
         let concerned = |entry: &Entry| names.is_empty() || names.contains(&entry.spec.service);
@@ -82,13 +82,13 @@ impl Faults {
         for mut fault in persistent.iter().filter_map(|entry| self.keeping(&entry.fault.id)) {
             fault.lifting.send_modify(|count| *count += 1);
             all.0.push(fault.lifting);
-            // An error is a task that has ended, and the fault with it.
+            // An error means that the task has ended, and the fault with it.
             let _ = fault.lifted.wait_for(|lifted| *lifted).await;
         }
         all
     }
 
-    /// Faults that have not healed yet; with `healed`, those that have too.
+    /// Active faults; with `healed`, healed ones too.
     pub(crate) fn list(&self, healed: bool) -> Vec<Fault> {
         let entries = self.undo_log().entries().into_iter().map(|entry| entry.fault);
         entries.filter(|fault| healed || fault.healed_at.is_none()).collect()
@@ -100,7 +100,7 @@ impl Faults {
         entries.find(halts).map(|entry| entry.fault.id)
     }
 
-    /// The fault that holds all processes of this service still, also those that are started now.
+    /// The fault that stops all processes of this service, including new ones.
     pub(crate) async fn paused_by(&self, service: &str) -> Option<String> {
         for entry in self.undo_log().entries().into_iter().filter(|entry| entry.is_active_on(service)) {
             if self.described(&entry.spec).await.is_ok_and(|(_, _, injection)| holds_all_processes(&injection.action)) {

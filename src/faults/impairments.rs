@@ -1,4 +1,4 @@
-//! How services stand, as far as faults change it: looked at before and after, so that healed is seen and not believed.
+//! The state of services as far as faults change it: read before and after, so that healing is observed and not assumed.
 
 use std::{fs, path::Path};
 
@@ -70,7 +70,7 @@ impl Faults {
     }
 }
 
-/// Whether its main process is stopped, or held still by a tracer: to be seen on the engine's own host only.
+/// Whether its main process is stopped, or held by a tracer. Visible only on the engine's own host.
 fn held(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().find_map(|line| line.strip_prefix("State:")).is_some_and(|state| matches!(state.trim().chars().next(), Some('t' | 'T')))
@@ -83,7 +83,7 @@ fn mounted(device: &str) -> Option<String> {
     Some(if read_only(&options) { "read-only" } else { "writable" }.to_owned()).filter(|_| Path::new(device).exists())
 }
 
-/// As the kernel lists the options of a mount.
+/// The options of a mount as the kernel lists them.
 pub(super) fn read_only(options: &str) -> bool {
     options.split(',').any(|option| option == "ro" || option == "emergency_ro")
 }

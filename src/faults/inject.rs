@@ -1,4 +1,4 @@
-//! Doing: how to undo is journalled, then it is done, then its sign is looked for.
+//! Injects faults: the undo steps are journalled first, then the fault is done, then its effect is looked for.
 
 mod ask;
 mod network;
@@ -26,9 +26,9 @@ use crate::{
     store::Record,
 };
 
-/// How long a sign is looked for.
+/// How long an effect is looked for.
 const SIGN: Duration = Duration::from_secs(8);
-/// A server that has not answered for this long is silent, where its answers take milliseconds.
+/// A server that has not answered for this long is silent; its answers normally take milliseconds.
 const PATIENCE: Duration = Duration::from_millis(700);
 
 /// An injection in progress.
@@ -36,9 +36,9 @@ pub(super) struct Work {
     pub(super) faults: Faults,
     pub(super) record: Record,
     pub(super) service: ServiceSpec,
-    /// Of a host process.
+    /// For a host process.
     pub(super) pid: Option<u32>,
-    /// How long it is to last.
+    /// How long the fault lasts.
     pub(super) time: Duration,
     pub(super) undo_log: UndoLog,
     pub(super) entry: Entry,
@@ -82,13 +82,13 @@ impl Work {
         self.entry.target.clone().ok_or_else(|| failed(format!("{} is not running", self.service.name)))
     }
 
-    /// On the disk before it is done.
+    /// On the disk before the action.
     pub(super) fn will_undo(&mut self, step: Undo) -> Result<(), ApiError> {
         self.entry.undo.push(step);
         self.undo_log.save(&self.entry).map_err(internal)
     }
 
-    /// A fault agent for this fault; it is removed at the end. What it says after `ready`.
+    /// A fault agent for this fault, which is removed at the end. Returns the text after `ready`.
     async fn hold(&mut self, task: agent::Task) -> Result<String, ApiError> {
         let name = agent::name(&self.record, &self.entry.fault.id);
         self.will_undo(Undo::Agent { name })?;
@@ -122,7 +122,7 @@ impl Work {
             Ok(threads) => format!("{threads} threads are stopped"),
             Err(error) if scope == "--scope=all" => {
                 tracing::info!(reason = %error.message, "Pausing with the engine, because the kernel cannot stop the threads.");
-                // There is no agent whose end would be the fault's.
+                // There is no agent whose end would be the fault's end.
                 self.entry.undo.retain(|undo| !matches!(undo, Undo::Agent { .. }));
                 self.will_undo(Undo::Unpause { container: container.clone() })?;
                 self.engine().pause(&container).await.map_err(|error| failed(error.to_string()))?;
@@ -136,7 +136,7 @@ impl Work {
         }
     }
 
-    /// How the service is asked, and how long an answer takes when it is well.
+    /// How the service is probed, and how long a normal answer takes.
     async fn question(&self) -> Option<(Question, Duration)> {
         let address = match &self.entry.target {
             Some(container) => self

@@ -1,11 +1,11 @@
-//! Faults: injected, witnessed, kept for their time, undone whatever happens.
+//! Faults: injected, witnessed, held for their duration, and always undone.
 //!
 //! # Theory of operation
 //!
-//! What a fault is comes from `fault`, as data. Before anything is done, how it is undone is written to the environment's
-//! undo log and synced. Then it is done (`inject`), witnessed, and handed to a task that waits for its time, for `heal`, or
+//! `devenv-faults` describes a fault as data. Before anything is done, its undo steps are written to the environment's
+//! undo log and synced. Then it is done (`inject`), witnessed, and passed to a task that waits for its duration, for `heal`, or
 //! for its target's end, and undoes it. What the kernel holds for a fault agent ends with the agent, however it is killed; for the
-//! rest the undo log is read by the next daemon, which undoes at once what is past its time and keeps what is not.
+//! rest the next daemon reads the undo log, undoes overdue faults at once, and keeps the others.
 
 mod active;
 mod agent;
@@ -50,24 +50,24 @@ use undo_log::{Entry, UndoLog};
 pub(crate) use agent::ROLE;
 pub(crate) use rescue::rescue;
 
-/// What faults need of an environment's backups: a fault that removes data may put it back.
+/// The backups of an environment, as faults use them: a fault that removes data may restore it.
 #[async_trait]
 pub(crate) trait Backups: Send + Sync {
-    /// Backs up one service; the backup's id.
+    /// Backs up one service. Returns the backup's id.
     async fn save(&self, environment: &EnvironmentId, service: &ServiceName) -> Result<String, ApiError>;
-    /// Puts a backup back, and compares.
+    /// Restores a backup, and compares it.
     async fn restore(&self, environment: &EnvironmentId, id: &str) -> Result<Vec<Compared>, ApiError>;
 }
 
-/// The faults of one environment. Cheap to clone; all clones are the same.
+/// The faults of one environment. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Faults {
     site: Arc<Site>,
-    /// Kept by a task of this environment, by their ids.
+    /// Faults with a task of this environment, by id.
     active: Arc<Mutex<HashMap<String, ActiveFault>>>,
 }
 
-/// Where faults are injected: one environment, and what they reach of it.
+/// Where faults are injected: one environment, and its resources.
 pub(crate) struct Site {
     pub(crate) environment: EnvironmentId,
     pub(crate) engine: Arc<dyn Engine>,
@@ -78,9 +78,9 @@ pub(crate) struct Site {
     pub(crate) authority: PathBuf,
     /// The environment's directory, for the undo log.
     pub(crate) directory: PathBuf,
-    /// Where volumes with a disk of their own have it.
+    /// The directory of the disks of volumes that have one.
     pub(crate) disks: PathBuf,
-    /// The file that says which image is the fault agent's own.
+    /// The file with the id of the fault agent's image.
     pub(crate) agent_image: PathBuf,
     pub(crate) backups: Arc<dyn Backups>,
     pub(crate) tasks: Tasks,
@@ -92,7 +92,7 @@ struct ActiveFault {
     end: CancellationToken,
     /// True when the attempt to undo it is over.
     over: watch::Receiver<bool>,
-    /// How many operations want it lifted.
+    /// How many operations need it undone.
     lifting: watch::Sender<usize>,
     /// True while it is undone for them.
     lifted: watch::Receiver<bool>,
@@ -113,7 +113,7 @@ impl Faults {
         Self { site: Arc::new(site), active: Arc::default() }
     }
 
-    /// Whether the fault could be injected, as far as that can be known without doing it.
+    /// Whether the fault can be injected, as far as that is known without injecting it.
     pub(crate) async fn check(&self, request: InjectRequest) -> Result<(), ApiError> {
         let spec = parsed(request)?;
         let (record, _, injection) = self.described(&spec).await?;
@@ -126,7 +126,7 @@ impl Faults {
     /// Injects a fault. Returns when its effect was observed, or was not within the time limit; the fault stays active.
     pub(crate) async fn inject(&self, request: InjectRequest) -> Result<Fault, ApiError> {
         let spec = parsed(request)?;
-        // Not by the handler's own future: a client that goes away half way must not leave half a fault.
+        // Not in the handler's own future: a client that disconnects must not leave half a fault.
         let this = self.clone();
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.site.tasks.spawn("injection of a fault", async move {
@@ -136,7 +136,7 @@ impl Faults {
         answered.await.map_err(|_| ApiError::new(ErrorCode::Interrupted, "the environment ends"))?
     }
 
-    /// The same, once it is clear what is meant. Boxed, because a monkey injects others.
+    /// The same with resolved parameters. Boxed, because a monkey injects others.
     pub(crate) fn inject_spec(&self, spec: FaultSpec) -> BoxFuture<'static, Result<Fault, ApiError>> {
         let this = self.clone();
         async move { this.inject_now(spec).await }.boxed()
@@ -194,7 +194,7 @@ impl Faults {
         Ok(entry.fault)
     }
 
-    /// Journalled, done and witnessed. What was begun is undone if it fails half way.
+    /// Journals, injects and witnesses it. What was done is undone if it fails half way.
     async fn perform(&self, spec: &FaultSpec, fault: Fault, time: Duration) -> Result<(Entry, HeldTasks), ApiError> {
         let (record, service, injection) = self.described(spec).await?;
         let status = self.site.handle.status();
@@ -249,7 +249,7 @@ impl Faults {
         self.active.lock().expect("no code panics while it holds this lock")
     }
 
-    /// What the fault means for its service, as the environment is now.
+    /// What the fault means for its service in the environment's current state.
     async fn described(&self, spec: &FaultSpec) -> Result<(Record, ServiceSpec, Injection), ApiError> {
         let record = self.site.handle.record().await.map_err(ApiError::from)?;
         let services = match &record.spec {
@@ -308,7 +308,7 @@ fn new_id(fault: &str) -> String {
     format!("{fault}-{:06x}", rand::random::<u32>() & 0x00ff_ffff)
 }
 
-/// The volume of a service that is a file system of its own.
+/// The volume of a service that has a file system of its own.
 fn device_volume(record: &Record, service: &ServiceName) -> Option<String> {
     let spec = record.spec.as_ref()?.services.get(service)?;
     let mount = spec.container()?.mounts.iter().find(|mount| mount.device.is_some())?;
@@ -334,7 +334,7 @@ mod tests {
             "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
         }))
         .unwrap();
-        // `freeze` holds the main process alone: others can be started beside it.
+        // `freeze` stops only the main process: others can be started beside it.
         for (name, expected) in [("pause", true), ("freeze", false), ("kill", false)] {
             let spec = fault::parse("f1", name, service.name.clone(), &BTreeMap::new(), None, 7).unwrap();
             let target = Target { spec: &service, services: std::slice::from_ref(&service.name), faults: &[], seed: 7 };

@@ -1,7 +1,7 @@
-//! Witnesses: short questions to a service's published port, to see whether and when it answers.
+//! Witnesses: short requests to a service's published port, to see whether and when it answers.
 //!
-//! A question is the shortest that a server of that protocol answers before any login. A server that answers none of
-//! them when it is well is asked to take a connection at its own address instead.
+//! A request is the shortest that a server of that protocol answers before any login. If a healthy server answers none
+//! of them, the prober only opens a connection to it at its own address.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,18 +19,18 @@ use crate::{
     spec::{Probe, ServiceSpec},
 };
 
-/// What was heard.
+/// The result of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ProbeOutcome {
-    /// An answer, or a connection where that is all that is asked for, after this time.
+    /// An answer (or a connection, if that is all that is requested), after this time.
     Answer(Duration),
     /// The connection was refused, reset or closed.
     Cut(String),
-    /// Nothing, for as long as was waited.
+    /// No answer within the wait.
     Silence(Duration),
 }
 
-/// How a service is asked.
+/// How a service is probed.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     published: Option<u16>,
@@ -39,7 +39,7 @@ pub(super) struct Question {
     protocol: Probe,
 }
 
-/// Below what any of these servers takes as one question.
+/// Below the longest request that any of these servers accepts.
 const LONGEST: usize = 6000;
 /// A probe is padded so that its transmission takes this long, within limits.
 const UNDER_WAY: Duration = Duration::from_millis(400);
@@ -54,14 +54,14 @@ impl Question {
         Self { published: first, direct, words, protocol: spec.probe.clone() }
     }
 
-    /// A question that takes a while at so many bytes a second; `None` if this server knows none.
+    /// A request whose transmission takes a while at this rate; `None` if this server has no such request.
     pub(super) fn long(&self, rate: u64) -> Option<Self> {
         self.published?;
         let length = (UNDER_WAY.as_secs_f64() * rate as f64) as usize;
         Some(Self { words: probe::greeting(&self.protocol, Some(length.clamp(64, LONGEST)))?, ..self.clone() })
     }
 
-    /// The time that its bytes take at this rate per second.
+    /// The transmission time of its bytes at this rate per second.
     pub(super) fn takes_at(&self, rate: u64) -> Duration {
         Duration::from_secs_f64(self.words.len() as f64 / rate.max(1) as f64)
     }
@@ -75,7 +75,7 @@ impl Question {
         self.direct
     }
 
-    /// Asks in the way in which this server answers when it is well; `None` if it does in none.
+    /// The form of request that this server answers when it is healthy; `None` if it answers none.
     pub(super) async fn baseline(mut self) -> Option<(Self, Duration)> {
         let mut best: Option<Duration> = None;
         for _ in 0..3 {

@@ -1,6 +1,6 @@
-//! Healing without a daemon: what the engine alone can undo, by labels and by journals.
+//! Heals faults without a daemon: what can be undone through the engine alone, by labels and undo logs.
 //!
-//! For when no daemon can be started. Services are not started again here; that is the supervisor's.
+//! For when no daemon can be started. It does not start services; the supervisor does that.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What kinds get to see of a service while they do and undo faults of their own.
+//! The part of a service that kinds see while they inject and undo faults of their own.
 
 use std::{path::Path, time::Duration};
 
@@ -57,7 +57,7 @@ pub(super) struct Undone {
 }
 
 impl Undone {
-    /// `None` if the service is not there any more, and so needs no healing.
+    /// `None` if the service does not exist any more, and so needs no healing.
     pub(super) async fn of(faults: &Faults, step: &OfKind) -> Result<Option<Self>, String> {
         let record = faults.site.handle.record().await.map_err(|error| error.to_string())?;
         let name = step.value["service"].as_str().unwrap_or_default();
@@ -84,7 +84,7 @@ impl FaultSite for Undone {
         Duration::ZERO
     }
 
-    /// Undoing is on record already.
+    /// The undo is on record already.
     fn will_undo(&mut self, _: OfKind) -> Result<(), String> {
         Ok(())
     }

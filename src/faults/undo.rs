@@ -1,4 +1,4 @@
-//! Undoing: each step may be repeated, and a service that is not there any more needs no healing.
+//! Undoes faults: each step may be repeated, and a service that does not exist any more needs no healing.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::{
 };
 
 const ATTEMPTS: u32 = 5;
-/// What a start may take before its fault counts as healed all the same.
+/// The time limit of a start, after which its fault counts as healed anyway.
 const SETTLED: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Faults {
-    /// All that the entry says, in order; the reason if something could not be undone.
+    /// Carries out all steps of the entry, in order. Returns the reason if something could not be undone.
     pub(super) async fn undo(&self, entry: &Entry) -> Result<(), String> {
         let mut failures = Vec::new();
         for step in &entry.undo {
@@ -62,7 +62,7 @@ impl Faults {
             Undo::Restart { service, container } => {
                 let restart = services(&self.site.handle, service, ServiceAction::Restart);
                 let end = async {
-                    // Once the supervisor knows that its end is wanted; what has ended already needs no signal.
+                    // Only once the supervisor knows that its end is wanted; a process that has ended already needs no signal.
                     tokio::time::sleep(FIRST_PAUSE).await;
                     gone_is_well(engine.kill(container, "SIGKILL").await)
                 };
@@ -81,7 +81,7 @@ impl Faults {
                 let missing: Vec<String> = restored.iter().flat_map(missing).collect();
                 if missing.is_empty() { Ok(()) } else { Err(format!("missing compared with the backup {id}: {}", missing.join(", "))) }
             }
-            // Only the next daemon runs this, so the old one is gone.
+            // Only the next daemon runs this, so the old one has ended.
             Undo::Daemon { .. } => Ok(()),
             Undo::Others { prefix } => {
                 let theirs: Vec<String> =
@@ -108,7 +108,7 @@ pub(super) async fn lift_limits(engine: &dyn Engine, container: &str, cpus: bool
 async fn services(handle: &Handle, service: &ServiceName, verb: ServiceAction) -> Result<(), String> {
     match handle.services(vec![service.clone()], verb).await {
         Ok(turn) => {
-            // Healed is when it is over, not when it was asked for; a service that another fault holds may take longer.
+            // The fault is healed when the start is over, not when it was requested; a service with another fault may take longer.
             let settled = handle.until_settled(turn, std::slice::from_ref(service));
             let _ = tokio::time::timeout(SETTLED, settled).await;
             Ok(())
@@ -118,14 +118,14 @@ async fn services(handle: &Handle, service: &ServiceName, verb: ServiceAction) -
     }
 }
 
-/// What a backup holds and is not there. Clients write again before it is counted: there may be more, and never less.
+/// Contents of the backup that are missing. Clients write again before it is counted: there may be more, but never less.
 fn missing(compared: &Compared) -> Vec<String> {
     let there = |name: &str| compared.after.iter().find(|has| has.name == name).map_or(0, |has| has.rows);
     let gone = compared.before.iter().filter(|had| there(&had.name) < had.rows);
     gone.map(|had| format!("{} of {} rows in {}/{}", had.rows - there(&had.name), had.rows, compared.service, had.name)).collect()
 }
 
-/// A container that does not run, or is not there, is under no limit and in no pause.
+/// A container that does not run, or does not exist, has no limits and is not paused.
 pub(super) fn gone_is_well(result: Result<(), EngineError>) -> Result<(), String> {
     match result {
         Ok(()) | Err(EngineError::NotFound { .. } | EngineError::Refused { status: 404 | 409, .. }) => Ok(()),

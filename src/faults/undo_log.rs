@@ -1,4 +1,4 @@
-//! What was done to services and how it is undone, on disk before it is done: one small file a fault.
+//! What was done to services and how to undo it, on disk before it is done: one small file for each fault.
 //!
 //! A killed daemon leaves it behind; the next one reads it, and undoes or keeps the faults in it.
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 const VERSION: u32 = 1;
-/// Faults that have healed are remembered for reports, up to this many.
+/// The number of healed faults that are remembered for reports.
 const REMEMBERED: usize = 200;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,20 +26,20 @@ pub(super) struct Entry {
     version: u32,
     pub(super) fault: Fault,
     pub(super) spec: FaultSpec,
-    /// In the order in which it is to be done.
+    /// In the order in which they are carried out.
     pub(super) undo: Vec<Undo>,
-    /// The container that was there when it was injected.
+    /// The container at the time of injection.
     pub(super) target: Option<String>,
     /// Identifies that run among others.
     #[serde(default)]
     pub(super) run: Option<String>,
 }
 
-/// One thing to do at the end. Each may be repeated, and finds nothing to do the second time.
+/// One undo step. Each may be repeated, and then finds nothing to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Undo {
-    /// Remove the fault agent, and with it all that the kernel holds for it.
+    /// Remove the fault agent, and with it everything that the kernel holds for it.
     #[serde(rename = "holder")]
     Agent {
         name: String,
@@ -61,16 +61,16 @@ pub(super) enum Undo {
     Start {
         service: ServiceName,
     },
-    /// Restarted without being asked: a server may refuse to stop while it cannot write.
+    /// Restart the service without its consent: a server may refuse to stop while it cannot write.
     Restart {
         service: ServiceName,
         container: String,
     },
-    /// The backup is put back, and verified.
+    /// Restore the backup, and verify it.
     Backup {
         id: String,
     },
-    /// Another daemon takes the place of this one.
+    /// Another daemon replaces this one.
     Daemon {
         pid: u32,
     },
@@ -78,7 +78,7 @@ pub(super) enum Undo {
     Others {
         prefix: String,
     },
-    /// What one kind of server alone knows how to undo, under the name of the step; its value names the service.
+    /// A step that only one kind of server knows, under its name; its value names the service.
     #[serde(untagged)]
     OfKind(OfKind),
 }
@@ -88,12 +88,12 @@ impl Entry {
         Self { version: VERSION, fault, spec, undo: Vec::new(), target, run }
     }
 
-    /// Done again on the target's next run.
+    /// Injected again into the target's next run.
     pub(super) fn persists(&self) -> bool {
         self.spec.parameters.flag("persist")
     }
 
-    /// Whether it has been injected into the service and not been undone.
+    /// Whether it has been injected and not been undone.
     pub(super) fn is_active_on(&self, service: &str) -> bool {
         self.fault.healed_at.is_none() && self.spec.service.as_str() == service
     }
@@ -106,7 +106,7 @@ impl Entry {
         })
     }
 
-    /// The time at which it has to be over, if it has one.
+    /// When it must be over, if it has a duration.
     pub(super) fn heals_at(&self) -> Option<jiff::Timestamp> {
         self.fault.heals_at.as_ref()?.parse().ok()
     }
@@ -123,7 +123,7 @@ impl UndoLog {
         Self { directory: environment.join("faults") }
     }
 
-    /// After this returns it is on the disk.
+    /// On the disk when this returns.
     pub(super) fn save(&self, entry: &Entry) -> Result<(), StoreError> {
         create_private(&self.directory)?;
         let text = serde_json::to_vec(entry).expect("an entry serializes to JSON");

@@ -1,5 +1,5 @@
-//! The watchdog of faults that the kernel does not hold: a process that outlives the daemon, and starts another one when a
-//! fault is past its time and its undo log does not say that it has healed.
+//! The watchdog of faults that the kernel does not hold: a process that outlives the daemon, and starts another daemon when a
+//! fault is overdue and its undo log does not say that it has healed.
 
 use std::{
     path::Path,
@@ -11,13 +11,13 @@ use jiff::Timestamp;
 
 use super::undo_log::{Entry, Undo};
 
-/// A daemon that lives has undone it by then.
+/// A running daemon has undone it by then.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Sleeps, looks, and starts a daemon, which undoes what is past its time. A undo log that is gone needs nothing.
+/// Sleeps, checks, and starts a daemon, which undoes overdue faults. An undo log that is gone needs nothing.
 const SCRIPT: &str = r#"sleep "$1"; [ -e "$2" ] || exit 0; grep -q '"healed_at"' "$2" || exec "$3" daemon start >/dev/null 2>&1"#;
 
-/// `None` if the fault does not need one, or it cannot be started: the next command then undoes the fault.
+/// `None` if the fault does not need one, or it cannot be started: then the next command undoes the fault.
 pub(super) fn start(undo_log: &Path, entry: &Entry) -> Option<Child> {
     if entry.undo.iter().all(|undo| matches!(undo, Undo::Agent { .. })) {
         return None;
@@ -27,7 +27,7 @@ pub(super) fn start(undo_log: &Path, entry: &Entry) -> Option<Child> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", SCRIPT, "devenv-lease"]).arg(format!("{:.3}", (left + GRACE).as_secs_f64())).arg(undo_log).arg(binary);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // A terminal's Ctrl-C is for the daemon.
+    // A terminal's Ctrl-C must not end it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command
         .spawn()
@@ -37,10 +37,10 @@ pub(super) fn start(undo_log: &Path, entry: &Entry) -> Option<Child> {
         .ok()
 }
 
-/// The fault is undone: no daemon needs to be started, neither by this watchdog nor by one that an earlier daemon left.
+/// The fault is undone: neither this watchdog nor one of an earlier daemon needs to start a daemon.
 pub(super) async fn end(undo_log: &Path, watchdog: Option<Child>) {
     for group in watching(undo_log) {
-        // With its `sleep`. One that has ended already is as well.
+        // With its `sleep`. It may have ended already.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     if let Some(mut watchdog) = watchdog {
@@ -48,7 +48,7 @@ pub(super) async fn end(undo_log: &Path, watchdog: Option<Child>) {
     }
 }
 
-/// The watchdogs of this undo log: each leads a group of its own.
+/// The watchdogs of this undo log: each leads a process group.
 fn watching(undo_log: &Path) -> Vec<rustix::process::Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ours = |words: &[u8]| {

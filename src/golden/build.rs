@@ -1,9 +1,9 @@
-//! Making one golden volume out of a server's volume that has just been settled on for the first time.
+//! Makes one golden volume from a server's volume after its first start.
 //!
 //! The copy is made while clients already use the server, and is valid if nothing was written while it
-//! was made: the write-ahead log ends where it ended. What the server writes on its own account (hints, a vacuum) makes
-//! it begin again; a transaction of anybody's ends it, for what is golden is the data before that. The next one of the
-//! same key is then made before anybody may write, while the server is paused.
+//! was made: the write-ahead log ends where it did before. If the server wrote for itself (hints, a vacuum) the copy is
+//! started again; a transaction of a client ends it, because golden data is the data before that. The next copy with the
+//! same key is then made before clients may write, while the server is paused.
 
 use std::{
     collections::BTreeMap,
@@ -32,16 +32,16 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// A larger one is not kept: the pause would be felt.
+/// Larger data is not copied: clients would notice the pause.
 const LARGEST: u64 = 2 << 30;
-/// Attempts at finding the server at rest.
+/// Attempts to find the server at rest.
 const ATTEMPTS: u32 = 5;
 
-/// One copy to be made.
+/// One copy to make.
 pub(super) struct GoldenBuild {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) key: GoldenKey,
-    /// Where what is paused is on record, for a daemon that comes after us.
+    /// The record of paused containers, for the next daemon.
     pub(super) operations: OperationStore,
     pub(super) container: String,
     pub(super) labels: Labels,
@@ -49,16 +49,16 @@ pub(super) struct GoldenBuild {
     pub(super) kept: GoldenRecord,
     pub(super) from: Source,
     pub(super) server: Box<dyn GoldenServer>,
-    /// Files of the running server that the copy must not have.
+    /// Files of the running server that the copy must not contain.
     pub(super) left_behind: &'static [&'static str],
     pub(super) _claim: Claim,
 }
 
-/// The volume that is copied.
+/// The volume to copy.
 pub(super) struct Source {
     /// The engine's name.
     pub(super) volume: String,
-    /// Where its files are, if this process can read them.
+    /// The directory of its files, if this process can read them.
     pub(super) directory: Option<PathBuf>,
     /// For helper containers.
     pub(super) image: String,
@@ -99,7 +99,7 @@ impl GoldenBuild {
                 }
                 match copied {
                     Ok(copied) if now == position => return Ok(copied),
-                    // A file went away under the copy, or the server wrote something.
+                    // A file disappeared during the copy, or the server wrote something.
                     Ok(_) => {}
                     Err(GoldenError::Copy(error)) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(_) if now != position => {}
@@ -160,7 +160,7 @@ impl GoldenBuild {
         Ok(blocking(move || copy_tree_without(&from, &to, |path| log.is_needless(path))).await?)
     }
 
-    /// Makes the volume that is to be golden. On file before it is made, so that nobody takes it for nobody's.
+    /// Makes the volume that becomes golden. Recorded before it is made, so that it is not taken for one without an owner.
     async fn begin(&self) -> Result<(), GoldenError> {
         if let Some(from) = self.from.directory.clone()
             && blocking(move || Ok(size_of(&from))).await? > LARGEST
@@ -190,7 +190,7 @@ impl GoldenBuild {
                     tracing::warn!(%error, %key, "Cannot record that a golden volume is outdated.");
                 }
                 files.forget();
-                // One that stays is nobody's, and `gc` takes it.
+                // One that cannot be removed has no owner, and `gc` removes it.
                 let _ = self.engine.remove_volume(&self.kept.volume).await;
             }
         }
@@ -202,7 +202,7 @@ impl GoldenBuild {
         if self.from.directory.is_some() {
             let to = directory_of(&*self.engine, &self.kept.volume).await?;
             blocking(move || {
-                // Of the server that runs there; another one would look for it.
+                // Files of the running server; another server would look for it.
                 for left in left_behind {
                     forget_file(&to.join(left));
                 }
@@ -227,7 +227,7 @@ impl GoldenBuild {
     }
 }
 
-/// Where a volume's files are on this host.
+/// The directory of a volume's files on this host.
 pub(super) async fn directory_of(engine: &dyn Engine, volume: &str) -> Result<PathBuf, GoldenError> {
     let found = engine.volume(volume).await?;
     Ok(found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.mountpoint)

@@ -1,7 +1,7 @@
-//! What is known of golden volumes, in a small file for each, and which of them stay.
+//! The records of golden volumes, a small file for each, and which of them are kept.
 //!
-//! A file says whether its volume is whole. One that is not is being made by this daemon, which is the only one here: what
-//! an earlier one has left half made is thrown away when the next begins.
+//! A record says whether its volume is complete. An incomplete one is being made by this daemon, the only one here: the incomplete
+//! copies of an earlier daemon are removed at the start.
 
 use std::{
     collections::HashSet,
@@ -20,7 +20,7 @@ use crate::{
     store::{Store, StoreError, create_private, write_atomically},
 };
 
-/// All golden volumes together; the ones used longest ago go first.
+/// The most space for all golden volumes; the least recently used are removed first.
 pub(crate) const BUDGET: u64 = 10 << 30;
 /// The files of one key.
 const WHOLE: &str = "json";
@@ -29,7 +29,7 @@ const LOCK: &str = "lock";
 const OVERTAKEN: &str = "overtaken";
 const CLAIM: &str = "claim";
 
-/// What is known of a golden volume.
+/// The record of a golden volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct GoldenRecord {
     pub(super) version: u32,
@@ -39,14 +39,14 @@ pub(super) struct GoldenRecord {
     /// RFC 3339.
     pub(super) made_at: String,
     pub(super) bytes: u64,
-    /// The copy is whole and on the disk.
+    /// The copy is complete and on the disk.
     pub(super) complete: bool,
 }
 
-/// The right to make the golden volume of a key, for as long as it is held.
+/// The right to make the golden volume of a key, as long as it is held.
 pub(super) struct Claim(#[expect(dead_code, reason = "it is a lock")] fs::File);
 
-/// Where the files of a key are.
+/// The path of a key's files.
 #[derive(Debug, Clone)]
 pub(super) struct GoldenFiles {
     directory: PathBuf,
@@ -58,17 +58,17 @@ impl GoldenFiles {
         Self { directory: store.golden(), key: key.clone() }
     }
 
-    /// Says that the spare copy is whole.
+    /// Records that the spare copy is complete.
     pub(super) fn spare(&self) -> PathBuf {
         self.file(SPARE)
     }
 
-    /// Held by the one who makes the spare copy.
+    /// Held by the task that makes the spare copy.
     pub(super) fn lock(&self) -> PathBuf {
         self.file(LOCK)
     }
 
-    /// `None` while another one is at it.
+    /// `None` while another task makes it.
     pub(super) fn claim(&self) -> Option<Claim> {
         create_private(&self.directory).ok()?;
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.file(CLAIM)).ok()?;
@@ -88,9 +88,9 @@ impl GoldenFiles {
         write_atomically(&self.file(WHOLE), &serde_json::to_vec(kept).expect("plain data serializes to JSON"))
     }
 
-    /// When it was used last, for the budget.
+    /// When it was last used, for the budget.
     pub(super) fn touch(&self) {
-        // A golden volume that seems older than it is goes a little earlier.
+        // A golden volume that seems older than it is is only removed a little earlier.
         let _ = fs::File::open(self.file(WHOLE)).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
@@ -109,20 +109,20 @@ impl GoldenFiles {
     }
 }
 
-/// Throws away what an earlier daemon was making. To be called before anything is made.
+/// Removes the incomplete copies of an earlier daemon. Call it before anything is made.
 pub(crate) async fn discard_unfinished(store: &Store, engine: &dyn Engine) {
     for (path, kept) in all(store).into_iter().filter(|(_, kept)| !kept.complete) {
         tracing::info!(volume = %kept.volume, "A golden volume that was not finished is thrown away.");
         forget_file(&path);
-        // One that stays is nobody's, and `gc` takes it.
+        // One that cannot be removed has no owner, and `gc` removes it.
         if let Err(error) = engine.remove_volume(&kept.volume).await {
             tracing::debug!(%error, volume = %kept.volume, "It is left to gc.");
         }
     }
 }
 
-/// Names of the golden volumes that stay: those of projects that still have an environment, newest use first, up to the
-/// budget, and none if that is nothing. One that is being made stays, whatever is asked: its maker counts on it.
+/// The golden volumes to keep: those of projects that still have an environment, most recently used first, up to the
+/// budget; none if that is zero. One that is being made is always kept: its maker depends on it.
 pub(crate) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, dry_run: bool) -> HashSet<String> {
     let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH);
     let mut found: Vec<(SystemTime, PathBuf, GoldenRecord)> =
@@ -144,7 +144,7 @@ pub(crate) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, 
     stay
 }
 
-/// What all golden volumes take, with their spare copies.
+/// The size of all golden volumes, with their spare copies.
 pub(crate) fn bytes(store: &Store) -> u64 {
     all(store).iter().map(|(_, kept)| 2 * kept.bytes).sum()
 }
@@ -237,7 +237,7 @@ mod tests {
             };
             engine.create_volume(&VolumeCreate { name: name.to_owned(), labels, options: BTreeMap::new() }).await.unwrap();
         }
-        // Interrupted writes leave whole records too, today's and those of former versions: they count for nothing.
+        // Interrupted writes leave whole records too, today's and those of former versions: they are ignored.
         let record = serde_json::to_vec(&kept("whole", false)).unwrap();
         fs::write(store.golden().join("whole.new"), &record).unwrap();
         let (_, interrupted) = devenv_files::unfinished(&store.golden().join("whole.json"), 0o600).unwrap().keep().unwrap();

@@ -1,5 +1,5 @@
-//! Golden volumes where the engine's volumes are not this process's own files: it is not root, or the engine is on another
-//! machine. Helper containers, in the service's own image, look into volumes and copy them. There are no spare copies, since
+//! Golden volumes if the engine's volumes are not this process's own files: it is not root, or the engine is on another
+//! machine. Helper containers, in the service's own image, read volumes and copy them. There are no spare copies, because
 //! files cannot be moved from one volume to another.
 
 use std::{fs, path::Path, time::Instant};
@@ -21,8 +21,8 @@ const FILL: &str = r#"set -e; rm -rf "/to/$0.filling"; cp -a "/from/$0" "/to/$0.
 const REMOVE: &str = r#"set -e; cd /to; rm -f -- "$@"; sync; du -sk . | cut -f 1"#;
 
 impl Golden {
-    /// As [`Golden::prepare`]. Data is looked for once in the life of a volume: the version of what is there is the server's
-    /// to check.
+    /// As [`Golden::prepare`]. Data is looked for once for each volume: the server checks the version of existing data
+    /// itself.
     pub(super) async fn prepare_elsewhere(
         &self,
         rules: &dyn capability::Golden,
@@ -38,14 +38,14 @@ impl Golden {
             Ok(true) => self.note_data(&spec.name, &place.volume),
             Ok(false) => self.begins_empty(spec, place),
             Err(error) => {
-                // A slower start is no failure.
+                // The service starts without a golden volume, only more slowly.
                 tracing::warn!(error = %describe(&error), service = %spec.name, "Cannot fill a volume from a golden one.");
                 Ok(())
             }
         }
     }
 
-    /// Whether there is data in the volume now.
+    /// Whether there is data in the volume.
     async fn fill_elsewhere(
         &self,
         rules: &dyn capability::Golden,
@@ -82,7 +82,7 @@ impl Golden {
     }
 }
 
-/// Removes files from a volume; the size of the rest in bytes.
+/// Removes files from a volume. Returns the size of the rest in bytes.
 pub(super) async fn remove_and_measure(
     engine: &dyn Engine,
     labels: &Labels,

@@ -1,16 +1,16 @@
-//! Golden volumes: a server's data as it is after provisioning, scripts and data sets, kept to start others from. The kind
-//! of the server says what decides the data, and how to see that it is at rest.
+//! Golden volumes: copies of a server's data after provisioning, scripts and data sets, from which others start. The kind
+//! of the server defines what determines the data, and how to see that it is at rest.
 //!
-//! A copy is made once, at the first settling of a start that began on an empty volume ([`build`] says how nobody waits
-//! for it). A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it
-//! instead if the key is the same, and finds its ledger there. Of each there is a second copy ([`spare`]), which is moved
-//! into place: so a large reset takes no longer than a small one.
+//! A copy is made once, after the first start on an empty volume ([`build`] describes how without delaying
+//! clients). A service that is about to start on an empty volume, after `reset` or in a new environment, gets a copy of it
+//! instead if the key is the same, and finds its ledger there. Each has a second copy ([`spare`]), which is moved
+//! into place, so that a large reset takes no longer than a small one.
 //!
-//! Interrupted work counts as nothing: a volume is golden as soon as a small file says so ([`catalogue`]), data is copied
-//! under another name and renamed, and an interrupted first start begins again on an empty volume. What is paused for a copy
-//! is on record with the operations, and the next daemon lets it go on.
+//! Interrupted work does not count: a volume is golden once a small file says so ([`catalogue`]), data is copied
+//! under another name and renamed, and an interrupted first start begins again on an empty volume. Containers that are paused
+//! for a copy are recorded with the operations, and the next daemon unpauses them.
 //!
-//! Where the engine's volumes are not this process's own files, helper containers look and copy instead ([`elsewhere`]).
+//! If the engine's volumes are not this process's own files, helper containers read and copy them ([`elsewhere`]).
 
 mod build;
 mod catalogue;
@@ -46,22 +46,22 @@ use spare::Spare;
 
 pub(crate) use catalogue::{BUDGET, bytes, discard_unfinished, retained};
 
-/// The label of a golden volume's role.
+/// The role label of a golden volume.
 pub(crate) const ROLE: &str = "golden";
-/// Follows the name of the data's directory until it is whole.
+/// The suffix of the data's directory until it is complete.
 const FILLING: &str = "filling";
 
 /// The golden volumes of a daemon, for one environment's services.
 pub(crate) struct Golden {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) store: Store,
-    /// Where what is paused is on record.
+    /// The record of paused containers.
     pub(crate) operations: OperationStore,
     pub(crate) owner: OwnerId,
     pub(crate) environment: EnvironmentId,
-    /// Services whose present start began on an empty volume.
+    /// Services whose current start began on an empty volume.
     pub(crate) empty: Mutex<HashSet<ServiceName>>,
-    /// Services that have used a spare copy, or would have: it is made when they have settled.
+    /// Services that have used a spare copy, or would have: it is made when they are ready.
     pub(crate) consumed: Mutex<HashMap<ServiceName, Spare>>,
 }
 
@@ -70,7 +70,7 @@ struct Place {
     record: Record,
     /// The engine's name.
     volume: String,
-    /// Where its files are, if this process can read and write them.
+    /// The directory of its files, if this process can read and write them.
     directory: Option<PathBuf>,
 }
 
@@ -86,7 +86,7 @@ impl Golden {
         let (data, filling) = (directory.join(rules.directory()), directory.join(format!("{}.{FILLING}", rules.directory())));
         let emptied = |error: io::Error| Evidence::of(format!("cannot empty its half-filled volume: {error}"));
         remove_tree(&filling).map_err(emptied)?;
-        // Of a first start that never got to its server nobody has seen anything, and a server refuses the half of it.
+        // A first start that never reached its server left incomplete data that no client has used, and a server refuses it.
         if fs::read(self.unanswered(&spec.name)).is_ok_and(|volume| volume == place.volume.as_bytes()) {
             if rules.served(&data) {
                 self.answered(&spec.name)?;
@@ -98,7 +98,7 @@ impl Golden {
             return readable.map_err(|(cause, fix)| Evidence { diagnosis: Some((cause.clone(), fix)), ..Evidence::of(cause) });
         }
         let filled = self.fill(rules, spec, (project, checksums), (&data, &filling)).await.unwrap_or_else(|error| {
-            // A slower start is no failure.
+            // The service starts without it, only more slowly.
             tracing::warn!(%error, service = %spec.name, "Cannot fill a volume from a golden one.");
             false
         });
@@ -116,7 +116,7 @@ impl Golden {
         Ok(())
     }
 
-    /// The server has answered: what is in its volume is data from now on.
+    /// The server has answered: its volume holds data from now on.
     pub(crate) fn answered(&self, service: &ServiceName) -> Result<(), Evidence> {
         match fs::rename(self.unanswered(service), self.with_data(service)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -126,7 +126,7 @@ impl Golden {
         }
     }
 
-    /// Whether the service's present start began on an empty volume, and it has not settled since.
+    /// Whether the service's current start began on an empty volume, and it has not been ready since.
     pub(crate) fn began_empty(&self, service: &ServiceName) -> bool {
         self.empty.lock().expect("no code panics while it holds this lock").contains(service)
     }
@@ -146,7 +146,7 @@ impl Golden {
         let is_moved = match self.volume(&spare.volume()).await {
             Some(volume) if spare.take() => match fs::rename(volume.mountpoint.join(rules.directory()), data) {
                 Ok(()) => true,
-                // On another file system, or being recreated at this moment.
+                // On another file system, or being replaced right now.
                 Err(error) => {
                     tracing::debug!(%error, "Cannot use a spare volume.");
                     false
@@ -177,7 +177,7 @@ impl Golden {
         Some((key, kept))
     }
 
-    /// Keeps a copy after a service became ready for the first time on an empty volume, and before this is published.
+    /// Makes a copy after a service became ready for the first time on an empty volume, before that is published.
     /// Returns as soon as the service may be used.
     pub(crate) async fn keep(&self, spec: &ServiceSpec, instance: &Instance, cx: ProvisionContext, project: &Path, checksums: &Checksums) {
         if !self.empty.lock().expect("no code panics while it holds this lock").remove(&spec.name) {
@@ -187,7 +187,7 @@ impl Golden {
         let Some(server) = spec.provision.iter().find_map(|declared| rules.server(declared, cx.clone())) else { return };
         let (Some(key), Some(place)) = (self.key(spec, project, checksums).await, self.place(spec).await) else { return };
         let files = GoldenFiles::of(&self.store, &key);
-        // Held until it is made: of two environments with the same key one makes it, and the other one lets it be.
+        // Held until it is made: of two environments with the same key only one makes it.
         let Some(claim) = files.claim() else { return };
         if files.read().is_some() {
             return;
@@ -217,7 +217,7 @@ impl Golden {
             key,
             _claim: claim,
         };
-        // Neither is tied to the settling, which may be cancelled: a paused container has to be let go on whatever happens.
+        // Neither is part of the service's start, which may be cancelled: a paused container must always be unpaused.
         if files.was_overtaken() {
             let (goes_on, gone_on) = oneshot::channel();
             tokio::spawn(work.paused(goes_on));
@@ -231,17 +231,17 @@ impl Golden {
         }
     }
 
-    /// Once a service is ready on what it was given: makes the next spare copy.
+    /// Once a service is ready on its copy: makes the next spare copy.
     pub(crate) async fn replenish(&self, spec: &ServiceSpec) {
         let consumed = self.consumed.lock().expect("no code panics while it holds this lock").remove(&spec.name);
         if let (Some(spare), Some(place)) = (consumed, self.place(spec).await) {
             let (engine, labels) = (self.engine.clone(), self.labels(&place.record, spec));
-            // For the next one; nobody waits for it, and a daemon that ends on the way makes it another time.
+            // For the next start; nobody waits for it, and if the daemon ends it is made another time.
             tokio::spawn(async move { spare.make_or_warn(engine, labels).await });
         }
     }
 
-    /// Everything that decides what is in the data; nothing if that cannot be known.
+    /// Everything that determines the data; `None` if that cannot be known.
     async fn key(&self, spec: &ServiceSpec, project: &Path, checksums: &Checksums) -> Option<GoldenKey> {
         let container = spec.container()?;
         let image = self.engine.image(container.image.name()).await.ok()??;
@@ -250,7 +250,7 @@ impl Golden {
             None => Vec::new(),
         };
         let mut workload = container.clone();
-        // What differs from one environment to the next.
+        // What differs between environments.
         workload.ports.clear();
         let rules = rules(spec)?;
         let provision = spec.provision.iter().find_map(|declared| rules.key(declared))?;
@@ -260,7 +260,7 @@ impl Golden {
         Some(GoldenKey::of(GoldenInput { kind: &spec.kind, image: &image, settings: &settings, scripts: &scripts }))
     }
 
-    /// Nothing for a service with none or several.
+    /// `None` for a service with none or several.
     async fn place(&self, spec: &ServiceSpec) -> Option<Place> {
         let record = self.store.record(&self.environment).ok()??;
         let mut volumes = spec.container()?.mounts.iter().filter_map(|mount| match &mount.source {
@@ -272,7 +272,7 @@ impl Golden {
         Some(Place { record, volume: name, directory })
     }
 
-    /// No two owners have the same, though their keys may be the same.
+    /// Different for each owner, even with equal keys.
     fn name(&self, service: &ServiceName, key: &GoldenKey) -> String {
         format!("devenv-golden-{:.8}-{service}-{key}", self.owner.as_str())
     }
@@ -285,13 +285,13 @@ impl Golden {
         Labels { role: Some(ROLE.to_owned()), spec: None, ..crate::reconcile::labels(&self.owner, record, Some(spec)) }
     }
 
-    /// Names the volume on which the service was started for the first time and has not answered yet.
+    /// Names the volume on which the service was first started and has not answered yet.
     fn unanswered(&self, service: &ServiceName) -> PathBuf {
         self.store.environment(&self.environment).join(format!("unanswered-{service}"))
     }
 }
 
-/// What the service's kind says of golden volumes; nothing for a kind that has none.
+/// The golden volumes of the service's kind; `None` for a kind without them.
 fn rules(spec: &ServiceSpec) -> Option<&'static dyn capability::Golden> {
     kinds::find(&spec.kind).and_then(ServiceKind::golden)
 }

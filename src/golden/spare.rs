@@ -1,4 +1,4 @@
-//! A second copy of a golden volume, whose files are moved instead of copied when they are wanted.
+//! A second copy of a golden volume, whose files are moved instead of copied.
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     store::{Store, write_atomically},
 };
 
-/// A copy of a golden volume, to be used up.
+/// A copy of a golden volume, to be used once.
 pub(crate) struct Spare {
     pub(super) key: GoldenKey,
     pub(super) golden: String,
@@ -29,7 +29,7 @@ impl Spare {
         GoldenFiles::of(&self.store, &self.key)
     }
 
-    /// Whether it is whole, and ours from now on: a file is removed by one alone.
+    /// Whether it is complete, and ours from now on: only one caller can remove the file.
     pub(super) fn take(&self) -> bool {
         fs::remove_file(self.files().spare()).is_ok()
     }

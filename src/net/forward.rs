@@ -1,4 +1,4 @@
-//! Connections handed on to somewhere else, byte for byte.
+//! Forwards connections byte for byte.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -8,10 +8,11 @@ use tokio::{
     time::sleep,
 };
 
-/// After a connection that could not be taken.
+/// The pause after a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Accepts connections of peers that `accepts` lets in and forwards each to what `connect` connects to; closes it if that fails. Never returns; all
+/// Accepts connections of peers that `accepts` allows and forwards each to the target of `connect`; closes it if that fails.
+/// Never returns; all
 /// connections are closed when it is dropped.
 pub(crate) async fn forward<A, C, F>(listener: TcpListener, accepts: A, connect: C)
 where
@@ -27,7 +28,7 @@ where
             accepted = listener.accept() => match accepted {
                 Ok((near, peer)) if accepts(peer.ip()) => drop(connections.spawn(carry(near, connect()))),
                 Ok((_, peer)) => tracing::warn!(%peer, "Refused a connection to a forwarded port."),
-                // Out of descriptors, most likely: those that end give some back.
+                // Most likely there are no file descriptors left; some will be free soon.
                 Err(_) => sleep(RETRY).await,
             },
         }

@@ -1,4 +1,4 @@
-//! Addresses of the host: which ports and subnets an environment may have, and who holds a port that it cannot have.
+//! Ports and subnets of the host: which an environment may use, and which program uses a port already.
 
 mod forward;
 mod port_owner;

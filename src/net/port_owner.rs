@@ -1,8 +1,8 @@
-//! Who listens on a port of this host: read from `/proc`, which may hide other users' processes.
+//! Which program listens on a port of this host, from `/proc`, which may hide other users' processes.
 
 use std::{fmt, fs};
 
-/// The program behind a listening port, as far as it can be seen.
+/// The program behind a listening port, as far as it is visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Holder {
     Process { pid: u32, name: String },

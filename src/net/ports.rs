@@ -1,4 +1,4 @@
-//! Ports of the host's loopback, reserved to services and kept by them for good.
+//! Ports of the host's loopback, reserved for services permanently.
 
 use std::{
     collections::BTreeMap,
@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use super::{Holder, holder_of};
 use crate::spec::{EnvironmentId, ServiceName};
 
-/// Below the range from which kernels hand out ports by themselves, so that no outgoing connection takes one.
+/// Below the range of ports that kernels assign, so that no outgoing connection uses one.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// Every reservation of this state directory. A clone is for trying what would be reserved.
+/// Every reservation of this state directory. Clone it to try out reservations.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PortReservations {
     /// Leased for good: by which environment, for which service.
@@ -34,7 +34,7 @@ pub(crate) enum PortError {
 }
 
 impl PortReservations {
-    /// Notes a reservation of an earlier life.
+    /// Records a reservation of an earlier daemon.
     pub(crate) fn adopt(&mut self, environment: &EnvironmentId, service: &ServiceName, port: u16) {
         self.taken.insert(port, (environment.clone(), service.clone()));
     }
@@ -59,7 +59,7 @@ impl PortReservations {
         self.taken.get(&port).is_none_or(|(owner, _)| owner == environment) && !self.fixed.contains_key(&port)
     }
 
-    /// A port for a service's container port: always the same first candidate, so that it is stable even if all state is lost.
+    /// A port for a service's container port. The first candidate is always the same, so that it is stable even if all state is lost.
     pub(crate) fn reserve(&mut self, environment: &EnvironmentId, service: &ServiceName, container: u16) -> Result<u16, PortError> {
         let digest = Sha256::digest(format!("{environment}/{service}/{container}"));
         let start = u16::from_be_bytes([digest[0], digest[1]]) % COUNT;
@@ -99,7 +99,7 @@ pub(crate) fn is_free(port: u16) -> bool {
     is_free_at(Ipv4Addr::LOCALHOST.into(), port) && is_free_at(Ipv6Addr::LOCALHOST.into(), port)
 }
 
-/// The program that has the port at `::1`, where `localhost` may lead, while it is free at 127.0.0.1.
+/// The program that listens on the port at `::1`, where `localhost` may lead, although it is free at 127.0.0.1.
 pub(crate) fn shadowed_by(port: u16) -> Option<Holder> {
     (!is_free_at(Ipv6Addr::LOCALHOST.into(), port) && is_free_at(Ipv4Addr::LOCALHOST.into(), port)).then(|| holder_of(port))
 }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_program_at_the_ipv6_loopback_alone_is_in_nobodys_way_but_named() {
         let (environment, db, _) = names();
-        // Without IPv6 there is nothing to see.
+        // Without IPv6 there is nothing to check.
         let Ok(squatter) = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))) else { return };
         let port = squatter.local_addr().unwrap().port();
         assert!(!is_free(port), "a port that devenv chooses is free at both");

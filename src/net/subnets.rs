@@ -1,4 +1,4 @@
-//! Small subnets from a range of our own, clear of the host's routes and the engine's networks.
+//! Small subnets from devenv's own range that overlap neither the host's routes nor the engine's networks.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! A way for containers to a server that only this host reaches: bytes handed on, for as long as it is held.
+//! A tunnel for containers to a server that only this host reaches: forwards bytes as long as it is held.
 
 use std::{io, net::IpAddr};
 

@@ -18,7 +18,7 @@ pub(super) fn prepare(environments: &Environments, request: ApplyRequest) -> Res
     }))
 }
 
-/// A script that runs is not cut off: what it has done would be half of something.
+/// A running script is not interrupted: it would be half applied.
 async fn apply(context: &Context, environment: &Environment, names: &[ServiceName], request: &ApplyRequest) -> Result<Value, ApiError> {
     context.follow(environment);
     let check = || {

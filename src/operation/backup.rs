@@ -1,7 +1,7 @@
-//! `backup`: dumps and copies of an environment's data, with counts and checksums.
+//! `backup`: dumps and copies of an environment's data, with row counts and checksums.
 //!
-//! The backup's directory belongs to the operation until its manifest is written, and goes with it. Import takes a backup
-//! of its own service first, by [`make`].
+//! The backup's directory belongs to the operation until its manifest is written, and is removed with it. Import first makes a
+//! backup of its own service, with [`make`].
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ async fn backup(context: &Context, environment: &Environment, names: &[ServiceNa
     Ok(json!(finish(context, environment, made)))
 }
 
-/// Backs up the named services (all, if none is named). It is a backup once these steps, which remove it, are not owed any more.
+/// Backs up the named services (all, if none is named). The backup is complete once its undo steps are settled.
 pub(super) async fn make(context: &Context, environment: &Environment, names: &[ServiceName]) -> Result<(Backup, Vec<Step>), ApiError> {
     let record = environment.handle.record().await?;
     let spec = environment.spec().await?;
@@ -89,10 +89,10 @@ pub(super) async fn make(context: &Context, environment: &Environment, names: &[
     Ok((made, remove))
 }
 
-/// Removes those that make room for it.
+/// Removes the backups that make room for it.
 pub(super) fn finish(context: &Context, environment: &Environment, mut made: Backup) -> Backup {
     let backups = Backups::of(context.environments().store(), &environment.id);
-    // Those that cannot be removed now are outdated the next time as well.
+    // One that cannot be removed now is outdated the next time as well.
     made.removed = backups.remove_outdated().unwrap_or_else(|error| {
         tracing::warn!(%error, "Cannot remove an outdated backup.");
         Vec::new()
@@ -130,7 +130,7 @@ async fn back_up(
             let (file, content) = copy_files(context, environment, record, name, &directory).await?;
             part.files.push(backups.file(id, file, None).await?);
             part.contents = match (before, counted(context, environment, service, ability).await?) {
-                // What changed while it was copied is not known to be in the copy.
+                // Changes during the copy may be missing in it.
                 (Some(before), Some(after)) => before.into_iter().filter(|content| after.contains(content)).collect(),
                 _ => vec![content],
             };
@@ -139,7 +139,7 @@ async fn back_up(
     Ok(part)
 }
 
-/// What the server counts of itself, where that is compared instead of its files.
+/// The server's own counts, where they are compared instead of its files.
 pub(super) async fn counted(
     context: &Context,
     environment: &Environment,
@@ -168,13 +168,13 @@ async fn copy_files(
     Ok((file, Content { name: "files".to_owned(), rows: digest.files, checksum: Some(digest.checksum) }))
 }
 
-/// Whether a backup of the services `names` (all, if there are none) leaves out something that can be backed up.
+/// Whether a backup of the services `names` (all, if empty) leaves out something that can be backed up.
 fn is_partial(spec: &EnvironmentSpec, names: &[ServiceName]) -> bool {
     let can_be_backed_up = |service: &ServiceSpec| ability(service).is_some_and(|ability| !matches!(ability.way(service), Way::Skipped(_)));
     !names.is_empty() && spec.services.iter().any(|(name, service)| can_be_backed_up(service) && !names.contains(name))
 }
 
-/// `None` for services that keep nothing of the user's.
+/// `None` for services without data of the user.
 pub(super) fn ability(service: &ServiceSpec) -> Option<&'static dyn BackupAbility> {
     kinds::find(&service.kind).and_then(ServiceKind::backups)
 }

@@ -1,6 +1,6 @@
-//! `backup restore`: a backup, of this environment or of another one, takes the place of what is there.
+//! `backup restore`: replaces the data with a backup, of this environment or of another one.
 //!
-//! What comes out of the backup is counted and compared: databases before they take their place, volumes after it, when
+//! Restored data is counted and compared: databases before they are put in place, volumes afterwards, when
 //! their servers run on them.
 
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use crate::{
     spec::{ServiceName, ServiceSpec},
 };
 
-/// A server with restored files has recovered what it counts by then.
+/// How long a server may recover restored files before its counts must match.
 const RECOVERS: Duration = Duration::from_secs(15);
 /// Between two counts.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -40,7 +40,7 @@ pub(super) fn prepare(environments: &Environments, request: RestoreRequest) -> R
     Ok(Prepared::in_environment(OperationKind::BackupRestore, &environment, Work::Replace, body))
 }
 
-/// A part of a backup whose service is there.
+/// A part of a backup whose service exists.
 struct Part<'a> {
     saved: &'a BackupPart,
     service: &'a ServiceSpec,
@@ -55,7 +55,7 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
     let mut parts = Vec::new();
     for saved in wanted.services.iter().filter(|part| part.skipped.is_none()) {
         let name: ServiceName = saved.service.parse().map_err(internal)?;
-        // A service that the profile does not have any more has nowhere to go.
+        // A service that the profile does not have any more cannot be restored.
         let Some((service, ability)) = spec.services.get(&name).and_then(|service| Some((service, ability(service)?))) else { continue };
         context.environments().refuse_halted(environment, name.as_str()).await?;
         for file in &saved.files {
@@ -83,7 +83,7 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
     Ok(json!(Restored { backup: wanted.id, verified, services: compared, elapsed_ms: began.elapsed().as_millis() as u64 }))
 }
 
-/// Waits until all services run on what they were moved to.
+/// Waits until all services run on their new volumes.
 pub(super) async fn until_up(context: &Context, environment: &Environment, turn: u64) -> Result<(), ApiError> {
     let Ok(view) = context.unless_cancelled(environment.handle.until_up(turn)).await else {
         return Err(context.cancelled("the restored data is in place, and services keep starting on it"));
@@ -96,7 +96,7 @@ pub(super) async fn until_up(context: &Context, environment: &Environment, turn:
 }
 
 impl Part<'_> {
-    /// Makes it beside what is in use; what came of it, where that can be seen already.
+    /// Stages the data beside the data in use. Returns the comparison, where it is possible already.
     async fn make(
         &self,
         context: &Context,
@@ -144,7 +144,7 @@ impl Part<'_> {
         Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"))
     }
 
-    /// What the service holds once it runs on its new volume; nothing for one that was compared before.
+    /// The contents of the service once it runs on its new volume; `None` for one that was compared before.
     async fn after(&self, context: &Context, environment: &Environment) -> Result<Option<Vec<Content>>, ApiError> {
         match (self.ability.way(self.service), self.ability.restores()) {
             (Way::Dump, Some(Restores::Volume(restore))) => {
@@ -165,7 +165,7 @@ impl Part<'_> {
         }
     }
 
-    /// What the server counts of what was counted before: one that has just been started may still recover some of it.
+    /// The server's counts of what the backup counted: one that has just been started may still be recovering.
     async fn counted(&self, context: &Context, environment: &Environment) -> Result<Option<Vec<Content>>, ApiError> {
         let began = Instant::now();
         loop {
@@ -174,7 +174,7 @@ impl Part<'_> {
             if compare(&self.saved.service, &self.saved.contents, &now).differences.is_empty() || began.elapsed() > RECOVERS {
                 return Ok(Some(now));
             }
-            // No server says when it has counted everything.
+            // No server reports when it has finished recovering.
             tokio::time::sleep(AGAIN).await;
         }
     }
@@ -185,7 +185,7 @@ impl Part<'_> {
     }
 }
 
-/// What was saved, without checksums that were made in another way than those of what is there now.
+/// The saved contents, without checksums that were made by another method than the current ones.
 fn comparable(before: &[Content], after: &[Content]) -> Vec<Content> {
     let mut before = before.to_vec();
     for content in &mut before {

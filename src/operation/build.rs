@@ -42,7 +42,7 @@ async fn build(context: &Context, request: BuildRequest, services: Vec<ServiceSp
     }
     let environment = environments.ensure(&request.target)?;
     environment.is_open()?;
-    // Nothing is undone from here on: what was built stays.
+    // Nothing is undone from here on: built images stay.
     context.commit(Vec::new()).await?;
     context.follow(&environment);
     if let Some(variables) = request.inherited {
@@ -53,7 +53,7 @@ async fn build(context: &Context, request: BuildRequest, services: Vec<ServiceSp
     Ok(json!(Built { images: images? }))
 }
 
-/// One after another, for builders run steps in parallel themselves.
+/// One after another, because builders run steps in parallel themselves.
 pub(super) async fn images(
     context: &Context,
     environment: &Environment,
@@ -67,7 +67,7 @@ pub(super) async fn images(
         let progress = environment.progress.clone();
         let name = service.name.clone();
         let tell = move |line: &str| {
-            // Nobody looking is fine.
+            // There may be no receiver.
             let _ = progress.send(crate::reconcile::Progress { service: name.clone(), message: line.to_owned() });
         };
         environment.runtime.build(service, no_cache, tell).await.map_err(|evidence| failed(&service.name, evidence))?;

@@ -1,4 +1,4 @@
-//! What an operation's body works with: it says here what it is about to do, and learns here that it is to stop.
+//! What an operation's body works with: it records what it is about to do, and learns when it must stop.
 
 use std::{
     sync::Arc,
@@ -15,14 +15,14 @@ use crate::{
     operation_store::{Journal, Step},
 };
 
-/// Cheap to clone; all clones are the same.
+/// Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(super) operations: Operations,
     pub(super) operation: Operation,
     pub(super) live: Arc<Live>,
     journal: Journal,
-    /// Forward an environment's events to those who follow.
+    /// Forwards an environment's events to the followers.
     forwarders: TaskTracker,
     /// Cancelled when the operation is over.
     over: CancellationToken,
@@ -45,7 +45,7 @@ impl Context {
         }
     }
 
-    /// Returns when everything that happened has been told to those who follow.
+    /// Returns when the followers have received everything that happened.
     pub(super) async fn stop_following(&self) {
         self.over.cancel();
         self.forwarders.close();
@@ -64,12 +64,12 @@ impl Context {
         &self.operation.id
     }
 
-    /// Since it was asked for.
+    /// Since the request.
     pub(crate) fn elapsed(&self) -> Duration {
         self.asked.elapsed()
     }
 
-    /// What is left of the client's time limit; none without a limit.
+    /// What is left of the client's time limit; `None` without a limit.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.limit.map(|limit| limit.saturating_sub(self.elapsed()))
     }
@@ -79,17 +79,17 @@ impl Context {
         self.operations.queue().comes_up_otherwise(self.id(), &environment.id)
     }
 
-    /// Cancelled when the operation is to stop.
+    /// Cancelled when the operation must stop.
     pub(crate) fn cancel(&self) -> &CancellationToken {
         &self.live.cancel
     }
 
-    /// An error if the operation is to stop. To be called where stopping is clean.
+    /// An error if the operation must stop. Call it where stopping is clean.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         if self.live.cancel.is_cancelled() { Err(self.cancelled(self.left())) } else { Ok(()) }
     }
 
-    /// Waits for something that may be given up.
+    /// Waits for something that may be abandoned.
     pub(crate) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, ApiError> {
         tokio::select! {
             biased;
@@ -98,7 +98,7 @@ impl Context {
         }
     }
 
-    /// The state that stopping now leaves: what is owed is carried out after it.
+    /// The state after stopping now: the undo steps run afterwards.
     fn left(&self) -> &'static str {
         match self.operations.shared.store.record(self.id()) {
             Some(record) if record.committed || !record.finish.is_empty() => "what was done stays",
@@ -107,7 +107,7 @@ impl Context {
         }
     }
 
-    /// The error of an operation that was cancelled, with the state that it has left.
+    /// The error of a cancelled operation, with the resulting state.
     pub(crate) fn cancelled(&self, left: &str) -> ApiError {
         let kind = self.operation.kind;
         let message = match self.reason() {
@@ -118,7 +118,7 @@ impl Context {
         ApiError::new(ErrorCode::Interrupted, message)
     }
 
-    /// Whether it is to stop because the daemon does: what is wanted of the environment stays as it is, for the next one.
+    /// Whether it must stop because the daemon stops: the environment's goal stays as it is, for the next daemon.
     pub(crate) fn daemon_stops(&self) -> bool {
         self.reason() == Some(Reason::DaemonStops)
     }
@@ -127,7 +127,7 @@ impl Context {
         self.live.reason.lock().expect("no code panics while it holds this lock").clone()
     }
 
-    /// To be awaited before what these steps take back is done.
+    /// Await it before the action that these steps undo.
     pub(crate) async fn owe(&self, steps: Vec<Step>) -> Result<(), ApiError> {
         self.journal.owe(steps).await.map_err(|error| internal(&error))
     }
@@ -137,15 +137,15 @@ impl Context {
         self.journal.settle(steps).await.map_err(|error| internal(&error))
     }
 
-    /// The result is on record: nothing is taken back any more, and `finish` is what is left to do.
+    /// The result is on record: nothing is undone from here on, and `finish` is what is left to do.
     pub(crate) async fn commit(&self, finish: Vec<Step>) -> Result<(), ApiError> {
         self.journal.commit(finish).await.map_err(|error| internal(&error))
     }
 
-    /// What it works on now.
+    /// Shows what it works on now.
     pub(crate) fn message(&self, message: impl Into<String>) {
         let message = message.into();
-        // Nobody listening is fine.
+        // There may be no receiver.
         let _ = self.live.news.send(NewEvent::Progress { service: None, message: message.clone() });
         self.operations.shared.store.note(self.id(), |operation| operation.message = Some(message));
     }
@@ -155,7 +155,7 @@ impl Context {
         self.operations.shared.store.note(self.id(), |operation| operation.progress = Some(progress));
     }
 
-    /// From now on those who follow the operation hear what happens in the environment.
+    /// From now on followers get the environment's events.
     pub(crate) fn follow(&self, environment: &Environment) {
         let (mut events, mut progress) = (environment.handle.events.subscribe(), environment.progress.subscribe());
         let (news, over) = (self.live.news.clone(), self.over.clone());

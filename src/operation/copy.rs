@@ -1,7 +1,7 @@
-//! Copies of volumes, with what they need: services at rest, steps on record before anything is made, checksums.
+//! Copies of volumes, and what they need: paused services, undo steps on record before anything is made, checksums.
 //!
-//! The files are copied and read by this process where the engine's volumes are its own files and it is root, and by a
-//! helper container of the engine everywhere else. So it works without root, and with an engine on another machine.
+//! This process copies and reads the files if the engine's volumes are its own files and it is root; otherwise a
+//! helper container of the engine does. So it works without root, and with an engine on another machine.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -19,10 +19,10 @@ use crate::{
     store::Record,
 };
 
-/// Begins a checksum that a helper container has made; the others are made by this process. The two are not comparable.
+/// The prefix of a checksum that a helper container has made; others are made by this process. The two are not comparable.
 const BY_HELPER: &str = "helper:";
 
-/// A volume of a service, by the key under which the record knows it: `db/data`.
+/// A volume of a service, with its key in the record: `db/data`.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) key: String,
@@ -31,13 +31,13 @@ pub(super) struct Held {
     pub(super) volume: String,
 }
 
-/// A volume's content, in short.
+/// A summary of a volume's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Digest {
     /// Bytes.
     pub(super) size: u64,
     pub(super) checksum: String,
-    /// How many files there are.
+    /// The number of files.
     pub(super) files: u64,
 }
 
@@ -68,12 +68,12 @@ pub(super) fn not_up() -> ApiError {
     ApiError::new(ErrorCode::Failed, "the environment is not running").hint("run `devenv up` to start it")
 }
 
-/// The service that a volume's key names.
+/// The service in a volume's key.
 pub(super) fn service_of(key: &str) -> &str {
     key.split('/').next().unwrap_or(key)
 }
 
-/// Pauses every container of the environment that runs and has one of these volumes. The steps that let them go on are on
+/// Pauses every running container of the environment that has one of these volumes. The steps that unpause them are on
 /// record first; they are returned for [`go_on`].
 pub(super) async fn pause(context: &Context, environment: &Environment, held: &[Held]) -> Result<Vec<Step>, ApiError> {
     let engine = context.environments().engine();
@@ -85,7 +85,7 @@ pub(super) async fn pause(context: &Context, environment: &Environment, held: &[
     let mut steps = Vec::new();
     for service in status.services.into_iter().filter(|service| keeps(&service.name) && may_write(service.state)) {
         let Some(container) = service.container else { continue };
-        // One that somebody else has paused (a fault, `docker pause`) is at rest, and stays theirs.
+        // One that is paused already (by a fault or `docker pause`) stays paused afterwards.
         let observed = engine.inspect(&container).await.map_err(|error| no_engine(&error))?;
         if matches!(observed, Some(ObservedContainer { state: ContainerState::Running { .. }, .. })) {
             steps.push(Step::Unpause { container });
@@ -96,16 +96,16 @@ pub(super) async fn pause(context: &Context, environment: &Environment, held: &[
     paused.into_iter().find_map(Result::err).map_or(Ok(steps), |error| Err(no_engine(&error)))
 }
 
-/// Lets go on what [`pause`] has paused.
+/// Unpauses what [`pause`] has paused.
 pub(super) async fn go_on(context: &Context, paused: &[Step]) -> Result<(), ApiError> {
     let engine = context.environments().engine();
     let gone_on =
         futures_util::future::join_all(paused.iter().filter_map(Step::container).map(|container| engine.unpause(container))).await;
-    // One that has ended meanwhile is not paused; one that still is goes on when the operation's steps are carried out.
+    // One that has ended meanwhile is not paused; one that still is paused is unpaused by the operation's steps.
     if gone_on.iter().all(Result::is_ok) { context.settle(paused).await } else { Ok(()) }
 }
 
-/// Copies a volume to which nothing writes into one that is made for it. The step that removes it is on record first.
+/// Copies a volume that nothing writes to into a new one. The step that removes the new one is on record first.
 pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &str, role: &str) -> Result<(), ApiError> {
     context.check()?;
     context.owe(vec![Step::RemoveVolume { name: to.to_owned() }]).await?;
@@ -130,8 +130,8 @@ pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &s
     Ok(())
 }
 
-/// Moves services to these volumes; the turn that has seen it. From here on nothing is taken back: a daemon that dies in
-/// the middle leaves the move to the next one.
+/// Moves services to these volumes. Returns the turn that has done it. From here on nothing is undone: if the daemon dies,
+/// the next one completes the move.
 pub(super) async fn move_to(
     context: &Context,
     environment: &Environment,
@@ -156,19 +156,19 @@ pub(super) async fn move_and(
     let moved = environment.handle.move_to(volumes, reason.to_owned()).await;
     context.settle(if moved.is_ok() { &steps[..1] } else { &steps }).await?;
     if moved.is_err() {
-        // It is not to happen later, when somebody has moved on.
+        // The move must not happen later, when something else has moved the services.
         context.owe(made).await?;
     }
     Ok(moved?)
 }
 
-/// Size and checksum of what a volume holds; by a helper container, if this process cannot read it.
+/// Size and checksum of a volume's content; by a helper container if this process cannot read it.
 pub(super) async fn digest(environments: &Environments, record: &Record, volume: &str, spec: &ServiceSpec) -> Result<Digest, ApiError> {
     let mountpoint = volume_of(environments, volume).await?.mountpoint;
     if is_ours(&mountpoint) {
         return digest_here(&mountpoint).await;
     }
-    // Names, modes and owners of all, and the content of files and links, in one order everywhere.
+    // Names, modes and owners of all entries, and the content of files and links, in one order everywhere.
     let script = "set -e; cd /from; export LC_ALL=C; \
         { find . -mindepth 1 -print0 | sort -z | xargs -0 -r stat -c '%n %f %u %g'; \
           find . -type f -print0 | sort -z | xargs -0 -r sha256sum; \
@@ -207,7 +207,7 @@ async fn digest_here(directory: &Path) -> Result<Digest, ApiError> {
     Ok(Digest { size: digest.size, checksum: digest.checksum, files: digest.files })
 }
 
-/// Whether two checksums are of the same content; nothing if they were made in different ways.
+/// Whether two checksums are of the same content; `None` if they were made by different methods.
 pub(super) fn same(a: &str, b: &str) -> Option<bool> {
     (a.starts_with(BY_HELPER) == b.starts_with(BY_HELPER)).then_some(a == b)
 }

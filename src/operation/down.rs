@@ -24,7 +24,7 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its service is removed.");
     }
     if environment.is_open().is_err() {
-        // Its holder has ended, and it was removed while this waited.
+        // Its holder has ended, and it was removed while this operation waited.
         return Ok(nothing());
     }
     let turn = environment.handle.down(request.volumes).await?;

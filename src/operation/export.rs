@@ -1,6 +1,6 @@
-//! `export`: dumps of a service's data in files of the user, each with a manifest for comparison when it is imported.
+//! `export`: dumps a service's data to files of the user, each with a manifest for comparison when it is imported.
 //!
-//! A dump is written under another name beside its place, and takes its place when all are complete.
+//! A dump is written under a temporary name, and renamed when all are complete.
 
 use std::{
     fs,
@@ -53,7 +53,7 @@ async fn export(context: &Context, environment: &Environment, request: &Transfer
         let contents = exported.map_err(|error| backup_error(&error))?;
         let text = serde_json::to_vec_pretty(&contents).expect("plain data serializes to JSON");
         write_atomically(&its_manifest, &text).map_err(internal)?;
-        // The former manifest goes before the dump that it is not of.
+        // The old manifest is removed first, because it does not describe the new dump.
         steps.push(Step::RemovePath { path: manifest_of(&file) });
         steps.push(Step::RenameFile { from: dump, to: file.clone() });
         steps.push(Step::RenameFile { from: its_manifest, to: manifest_of(&file) });
@@ -75,7 +75,7 @@ async fn export(context: &Context, environment: &Environment, request: &Transfer
     }))
 }
 
-/// The file itself, where the place is a link to one.
+/// The target, if the path is a link to a file.
 fn destination(file: &Path) -> Result<PathBuf, ApiError> {
     match fs::metadata(file) {
         Ok(found) if found.is_file() => fs::canonicalize(file).map_err(internal),
@@ -85,7 +85,7 @@ fn destination(file: &Path) -> Result<PathBuf, ApiError> {
     }
 }
 
-/// The name of a file until it is complete: in the same directory, so that it can be renamed.
+/// The temporary name of a file: in the same directory, so that it can be renamed.
 fn unfinished(file: &Path, id: &str) -> PathBuf {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     file.with_file_name(format!(".{name}.{id}.part"))

@@ -38,7 +38,7 @@ pub(super) async fn prepare(environments: &Environments, request: ForkRequest) -
 async fn fork(context: &Context, environment: &Environment, target: &EnvironmentTarget, up: Option<&UpRequest>) -> Result<Value, ApiError> {
     let environments = context.environments();
     refuse_known(environments, target).await?;
-    // The copy is of use only if it can be brought up.
+    // A copy is useless if it cannot be brought up.
     if let Some(up) = up {
         environments.draft(&up.target, up.document.clone()).await?;
     }
@@ -48,7 +48,7 @@ async fn fork(context: &Context, environment: &Environment, target: &Environment
         context.owe(vec![Step::ForgetEnvironment { environment: environments.id_of(target) }]).await?;
     }
     let forked = environments.ensure(target)?;
-    // The data is opened by the secrets it was made with.
+    // The data can only be opened with the secrets it was made with.
     let (from, to) = (environments.secrets_of(&environment.id), environments.secrets_of(&forked.id));
     let copied = tokio::task::spawn_blocking(move || copy_secrets(&from, &to)).await;
     copied.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
@@ -84,7 +84,7 @@ async fn refuse_known(environments: &Environments, target: &EnvironmentTarget) -
         .hint(format!("run `devenv down --instance {instance} --volumes` to remove it")))
 }
 
-/// An environment without secrets has no directory of them.
+/// An environment without secrets has no directory for them.
 fn copy_secrets(from: &Path, to: &Path) -> io::Result<()> {
     let services = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -99,7 +99,7 @@ fn copy_secrets(from: &Path, to: &Path) -> io::Result<()> {
         create_private(&target).map_err(|error| io::Error::other(describe(&error)))?;
         for secret in fs::read_dir(service.path())? {
             let secret = secret?;
-            // A file that is cut off would be a secret, and the wrong one.
+            // A truncated file would be a wrong secret.
             let text = fs::read(secret.path())?;
             write_atomically(&target.join(secret.file_name()), &text).map_err(|error| io::Error::other(describe(&error)))?;
         }
@@ -134,7 +134,7 @@ mod tests {
             fs::create_dir_all(directory).unwrap();
             fs::write(directory.join("app"), text).unwrap();
         }
-        // Whoever reads meanwhile has the one file or the other: what is replaced is not written to.
+        // A concurrent reader sees the old file or the new one: the old file is not written to.
         let before = fs::metadata(to.join("app")).unwrap().ino();
         let mut reader = fs::File::open(to.join("app")).unwrap();
         copy_secrets(&place.path().join("from"), &place.path().join("to")).unwrap();

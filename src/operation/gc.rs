@@ -1,4 +1,4 @@
-//! Removes what is nobody's any more, what nobody has used for long, and what takes more than it may.
+//! `gc`: removes what has no owner any more, what has been unused for long, and what exceeds the size limit.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,11 +24,11 @@ use crate::{
 
 /// How long `undo` can bring volumes back.
 const TRASH: Duration = Duration::from_hours(24);
-/// How long an environment that was made for test runs waits for the next one.
+/// How long an environment of a test run stays warm for the next one.
 const WARM: Duration = Duration::from_hours(24);
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// Empties the trash of what is too old, once an hour.
+/// Removes trash that is too old, once an hour.
 pub(crate) async fn sweep_regularly(operations: Operations, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -53,11 +53,11 @@ pub(super) fn prepare(request: GcRequest) -> Prepared {
     })
 }
 
-/// How much data that may still be useful to keep.
+/// How much data that may still be useful is kept.
 struct Limits {
-    /// Trash that is older goes.
+    /// Older trash is removed.
     trash: Duration,
-    /// What golden volumes may take, with their spare copies.
+    /// The most disk space for golden volumes, with their spare copies.
     golden: u64,
 }
 
@@ -65,8 +65,8 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     let dry_run = request.dry_run;
     let environments = context.environments();
     let mut removed = idle(context, request).await?;
-    // The engine first, then what is under way, then the records: what is made is on the list of what is under way before
-    // it is made, and leaves that when it is on a record. So what is made meanwhile is not taken for nobody's.
+    // The engine is read first, then the operations, then the records: an operation lists what it makes before
+    // it makes it, until it is on a record. So an object that is being made is never taken for one without an owner.
     removed.extend(nobodys(context, dry_run).await.map_err(|error| no_engine(&error))?);
     let volumes = environments.engine().volumes(environments.owner()).await.map_err(|error| no_engine(&error))?;
     let in_flight = context.operations().store().in_flight();
@@ -75,7 +75,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     let mut projects = HashSet::new();
     for environment in environments.all() {
         if !dry_run {
-            // Let go of first: a volume that then cannot be removed is found as nobody's the next time.
+            // Forgotten first: a volume that then cannot be removed has no owner and is found the next time.
             environment.handle.empty_trash(limits.trash).await.map_err(ApiError::from)?;
         }
         let record = environment.handle.record().await.map_err(ApiError::from)?;
@@ -88,7 +88,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     }
     kept.extend(golden::retained(environments.store(), &projects, limits.golden, dry_run));
     for volume in volumes {
-        // An operation may be making volumes in its environment; what is nobody's there is found the next time.
+        // An operation may be making volumes in its environment; volumes without an owner are found the next time.
         if kept.contains(&volume.name) || busy.contains(&volume.labels.environment) {
             continue;
         }
@@ -121,7 +121,7 @@ fn removed_item(kind: &str, name: String, reason: impl Into<String>) -> Removed 
     Removed { kind: kind.to_owned(), name, reason: reason.into() }
 }
 
-/// Removes environments that test runs have left warm, and takes down others if that was asked for.
+/// Removes environments that test runs have left warm, and takes down others if requested.
 async fn idle(context: &Context, request: &GcRequest) -> Result<Vec<Removed>, ApiError> {
     let asked = request.idle_ms.map(Duration::from_millis);
     let mut removed = Vec::new();
@@ -151,19 +151,19 @@ async fn take_down(context: &Context, environment: &Environment) -> Result<(), A
     have_done(context, super::down::prepare(context.environments(), DownRequest { target, volumes: false })).await
 }
 
-/// As an operation of its own, in its turn.
+/// As an operation of its own, which waits for its turn.
 async fn have_done(context: &Context, prepared: Prepared) -> Result<(), ApiError> {
     let follower = context.operations().begin(prepared, context.operation.asked_by.clone()).await?;
     follower.result().await.map(drop)
 }
 
-/// Removes containers and networks of environments that are on no record, or have nothing running: an engine may have been
-/// at what a daemon that was killed had asked of it.
+/// Removes containers and networks of environments that are on no record or have nothing running: an engine may have
+/// completed a request of a daemon that was killed.
 async fn nobodys(context: &Context, dry_run: bool) -> Result<Vec<Removed>, EngineError> {
     let environments = context.environments();
     let (engine, owner) = (environments.engine(), environments.owner());
     let (containers, networks) = tokio::try_join!(engine.containers(owner), engine.networks(owner))?;
-    // As for volumes: what is under way is read after the engine, and the environments after that.
+    // As for volumes: operations are read after the engine, and environments after that.
     let InFlight { environments: busy, containers: used, .. } = context.operations().store().in_flight();
     let running = |environment: &Environment| environment.handle.status().phase != Phase::Absent;
     let known: HashSet<EnvironmentId> = environments.all().into_iter().filter(running).map(|environment| environment.id.clone()).collect();
@@ -205,13 +205,13 @@ async fn limits<'a>(environments: &Environments, request: &GcRequest, volumes: i
     Ok(within(budget, &sizes, trash, golden::bytes(environments.store())))
 }
 
-/// What may be kept so that all of it fits: the oldest trash goes first.
+/// What may be kept so that everything fits: the oldest trash is removed first.
 fn within(budget: u64, sizes: &HashMap<String, u64>, mut trash: Vec<(Duration, u64)>, golden: u64) -> Limits {
     let mut excess = sizes.values().sum::<u64>().saturating_sub(budget);
     let mut limits = Limits { trash: TRASH, golden: golden::BUDGET };
     trash.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
     for (age, bytes) in trash {
-        // What is older than a day goes in any case.
+        // What is older than a day is removed in any case.
         if excess == 0 && age < TRASH {
             break;
         }
@@ -224,7 +224,7 @@ fn within(budget: u64, sizes: &HashMap<String, u64>, mut trash: Vec<(Duration, u
     limits
 }
 
-/// Environments that hold nothing: neither services nor volumes nor snapshots. Without `all`, only those whose project is gone as well.
+/// Environments with neither services nor volumes nor snapshots. Without `all`, only those whose project is gone as well.
 async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, ApiError> {
     let environments = context.environments();
     let busy = context.operations().store().in_flight().environments;
@@ -239,14 +239,14 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
 
 async fn holds_nothing(environments: &Environments, environment: &Environment, all: bool) -> Result<bool, ApiError> {
     let record = environment.handle.record().await?;
-    // Backups are made for the day on which everything else is gone.
+    // Backups are kept for the day on which everything else is gone.
     // A project on a disk that does not answer is not gone.
     let is_gone = crate::blocking::reachable(&record.project).await.is_ok() && !record.project.exists();
     let needless = all && Backups::of(environments.store(), &environment.id).is_empty() || is_gone;
     Ok(needless && environment.handle.status().phase == Phase::Absent && record.all_volumes().next().is_none())
 }
 
-/// Once nobody else is at it, and if it holds nothing then.
+/// Once no other operation uses it, and if it is still empty then.
 fn forget(environment: &Environment, all: bool) -> Prepared {
     Prepared::in_environment(OperationKind::Gc, environment, Work::Hold, async move |context: Context, environment: Environment| {
         if holds_nothing(context.environments(), &environment, all).await? {
@@ -256,7 +256,7 @@ fn forget(environment: &Environment, all: bool) -> Prepared {
     })
 }
 
-/// Removes the disks of volumes that are not there any more, nor on record: a disk is made before its volume.
+/// Removes the disks of volumes that neither exist nor are on record: a disk is made before its volume.
 async fn sweep_disks(environments: &Environments) {
     let directory = environments.store().loops();
     if !directory.exists() {

@@ -1,7 +1,7 @@
-//! `import`: data from elsewhere takes the place of a service's own, from a dump file or from a server at an address.
+//! `import`: replaces a service's data with data from a dump file or from a server.
 //!
-//! What is there is backed up first, and that backup stays. What comes is counted and compared with its source before it
-//! takes its place.
+//! The existing data is backed up first, and that backup stays. The imported data is counted and compared with its source before it
+//! is put in place.
 
 use std::{
     path::{Path, PathBuf},
@@ -37,13 +37,13 @@ pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> 
     Ok(Prepared::in_environment(OperationKind::Import, &environment, Work::Replace, body))
 }
 
-/// Where the data comes from.
+/// The source of the data.
 enum Source<'a> {
     File(PathBuf),
     Server(&'static dyn RemoteSource, &'a Address),
 }
 
-/// One import, once it is clear what is meant.
+/// One import, after the request has been resolved.
 struct Import<'a> {
     context: &'a Context,
     environment: &'a Environment,
@@ -104,7 +104,7 @@ fn remote(transfers: &'static dyn Transfers, service: &ServiceSpec, address: &Ad
 }
 
 impl Import<'_> {
-    /// What can be seen of files before anything is done.
+    /// The checks of files before anything is changed.
     fn check(&self, source: &Source<'_>) -> Result<(), ApiError> {
         let Source::File(place) = source else { return Ok(()) };
         for (_, file) in self.targets(place)? {
@@ -123,13 +123,13 @@ impl Import<'_> {
         targets(self.transfers, self.service, self.request.database.as_deref(), place, place.is_dir())
     }
 
-    /// All databases are made and compared before the first takes its place, and then all do at once.
+    /// All databases are staged and compared before the first is put in place, and then all are swapped together.
     async fn copy_files(&self, restore: &'static dyn StagedRestore, place: &Path) -> Result<Vec<Compared>, ApiError> {
         let parts: Vec<Staged> = self.targets(place)?.into_iter().map(|(database, file)| Staged { database, file, own: false }).collect();
         let mut replacement = Replacement::begin(self.context, self.environment).await?;
         let arrived = replacement.stage(self.service, restore, &parts).await?;
         let compared = parts.iter().zip(arrived).map(|(part, arrived)| {
-            // A manifest of our own says more than the dump itself, in which rows can be counted.
+            // Our own manifest has row counts, which a dump does not.
             let source = manifest(&part.file).unwrap_or(arrived.promised);
             compare(part.database.as_deref().unwrap_or_default(), &source, &arrived.contents)
         });
@@ -151,7 +151,7 @@ impl Import<'_> {
         let without_network = || ApiError::new(ErrorCode::Internal, "the environment has no network");
         let subnet = record.subnet.ok_or_else(without_network)?;
         let gateway = subnet.hosts().next().ok_or_else(without_network)?;
-        // The tools are in a container, which does not reach what listens on this host's loopback.
+        // The tools are in a container, which cannot reach servers on this host's loopback.
         let instance = environment.instance(&self.service.name)?;
         let site = site(context.environments(), environment, self.service, &instance.id);
         let attached =
@@ -178,14 +178,14 @@ impl Import<'_> {
             before.into_iter().map(|content| Content { name: content.name.replacen(&theirs, &database, 1), ..content }).collect();
         let contents: Vec<Content> = arrived.into_iter().flat_map(|arrived| arrived.contents).collect();
         let compared = compare(&database, &named, &contents);
-        // What is final is not taken back: so it goes before.
+        // What follows cannot be undone, so this comes before it.
         tokio::fs::remove_file(&file).await.map_err(internal)?;
         context.settle(&remove).await?;
         put_in_place(replacement, std::slice::from_ref(&compared)).await?;
         Ok(compared)
     }
 
-    /// The service starts anew, on a volume with the dump alone.
+    /// The service starts again on a new volume that holds only the dump.
     async fn fill_volume(&self, restore: &dyn VolumeRestore, file: &Path) -> Result<Compared, ApiError> {
         let (context, environment) = (self.context, self.environment);
         let record = environment.handle.record().await?;

@@ -1,6 +1,6 @@
-//! The start and the end of a lease: private parts of services, made for a holder and gone with it.
+//! The start and the end of a lease: private parts of services, made for a holder and removed with it.
 //!
-//! Who holds a lease is the server's affair; here it is made and given back. What a killed daemon has left of leases is
+//! The server knows who holds a lease; this module makes and removes it. Leases of a killed daemon are
 //! removed by the next one ([`Operations::end_left_leases`]): their holders have lost their connections.
 
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use crate::{
     store::Goal,
 };
 
-/// The name in a process's marker that is not a service's; no service can have it.
+/// Stands for a lease in a process's marker; no service can have this name.
 const COMMAND: &str = "@command";
 
 impl Operations {
@@ -41,12 +41,12 @@ impl Operations {
         granted.map(|granted| (environment, granted)).ok_or_else(|| ApiError::new(ErrorCode::Internal, "the lease was lost"))
     }
 
-    /// Removes what was made, and ends the processes that run on it.
+    /// Removes what was made, and ends the processes that use it.
     pub(crate) async fn give_back(&self, environment: &EnvironmentId, granted: Granted, asked_by: AskedBy) {
         let mark = mark(environment, &granted.id);
         let prepared = Prepared::new(OperationKind::Lease, environment, Work::Lease, async move |context: Context| {
             context.message("the lease ends");
-            // What the command left behind has nothing to work on any more.
+            // The command's remaining processes have nothing to work on any more.
             sweep(mark).await;
             granted.end().await;
             Ok::<Value, ApiError>(json!({}))
@@ -57,7 +57,7 @@ impl Operations {
         }
     }
 
-    /// Ends what was leased from an earlier daemon, in the background.
+    /// Ends the leases of an earlier daemon, in the background.
     pub(crate) async fn end_left_leases(&self) {
         let environments = &self.shared.environments;
         for environment in environments.all() {
@@ -70,14 +70,14 @@ impl Operations {
                     if let Err(error) = this.dissolve(&id, asked_by).await {
                         tracing::warn!(%error, environment = %id, "Cannot remove an abandoned environment.");
                     }
-                    // The engine may still be at what the daemon before this one asked of it.
+                    // The engine may still be completing a request of the previous daemon.
                     test::remove_late(&environments, id).await;
                     return;
                 }
                 end_commands(&id).await;
                 let Some(spec) = record.spec.filter(|_| record.goal == Goal::Up) else { return };
                 let leased: Vec<String> = spec.services.keys().map(ToString::to_string).collect();
-                // Only what runs can be asked what is left in it.
+                // Only running servers can be asked what is left in them.
                 let ready = tokio::select! {
                     () = environments.stopped() => return,
                     ready = handle.until_ready(&leased) => ready,
@@ -116,17 +116,17 @@ async fn grant(environment: &Environment, request: &LeaseRequest) -> Result<Gran
     Ok(granted)
 }
 
-/// The mark of the processes that run on a lease.
+/// The marker of the processes that use a lease.
 pub(crate) fn mark(environment: &EnvironmentId, lease: &str) -> String {
     format!("{environment}/{COMMAND}/{lease}")
 }
 
-/// Ends the commands that run on leases of this environment.
+/// Ends the commands that use leases of this environment.
 pub(super) async fn end_commands(environment: &EnvironmentId) {
     sweep(mark(environment, "")).await;
 }
 
-/// Kills what carries the mark. Reading all of `/proc` blocks.
+/// Kills the processes with the marker. Reading all of `/proc` blocks.
 async fn sweep(mark: String) {
     if let Err(error) = tokio::task::spawn_blocking(move || process::sweep(&mark)).await {
         tracing::warn!(%error, "Cannot search for the processes of a lease.");

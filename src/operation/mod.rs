@@ -1,15 +1,15 @@
-//! Operations: everything that changes an environment, each a thing of its own.
+//! Operations: everything that changes an environment.
 //!
 //! # Theory of operation
 //!
-//! A handler submits a request and follows what comes of it; it does nothing itself. [`Operations::submit`] checks the
+//! A handler submits a request and follows the result; it does nothing itself. [`Operations::submit`] checks the
 //! request without changing anything, puts the operation on record (`operation_store`), lets it wait for its turn (`queue`), and
-//! runs it in a task of the daemon's own (`run`), so that it does not matter whether anybody follows. There is one file for
-//! each operation; its body gets a [`Context`], through which it says what it is about to make, before it makes it, and
-//! learns that it is to stop.
+//! runs it in a task of the daemon's own (`run`), so it does not depend on a follower. There is one file for
+//! each operation; its body gets a [`Context`], through which it records what it is about to make before it makes it, and
+//! learns that it must stop.
 //!
-//! Whatever ends an operation early (an error, a panic, a cancellation, the end of the daemon, SIGKILL), what it owes is
-//! carried out (`owed`): by the daemon that ran it, or by the next one ([`Operations::recover`]) before that one answers.
+//! Whatever ends an operation early (an error, a panic, a cancellation, the end of the daemon, SIGKILL), its pending steps are
+//! carried out (`owed`): by the daemon that ran it, or by the next one ([`Operations::recover`]) before it serves requests.
 //!
 //! Nothing here knows of connections: the server turns a [`Follower`] into an answer.
 
@@ -74,20 +74,20 @@ pub(crate) use services::names;
 use queue::Queue;
 use recovery::Left;
 
-/// NewEvent of an operation that a follower has not read yet; beyond these it misses some, never the end.
+/// The events of an operation that a follower may have unread; beyond these it misses some, but never the end.
 const NEWS: usize = 1024;
 
-/// Cheap to clone; all clones are the same.
+/// Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Operations {
     shared: Arc<Shared>,
 }
 
-/// Refers to operations and keeps nothing of them.
+/// A reference that does not keep the operations in memory.
 pub(crate) struct WeakOperations(Weak<Shared>);
 
 impl WeakOperations {
-    /// Nothing once the daemon has ended.
+    /// `None` once the daemon has ended.
     pub(crate) fn get(&self) -> Option<Operations> {
         self.0.upgrade().map(|shared| Operations { shared })
     }
@@ -97,7 +97,7 @@ struct Shared {
     environments: Environments,
     store: OperationStore,
     queue: Mutex<Queue>,
-    /// Changes when an operation has ended: those that wait look again.
+    /// Changes when an operation has ended: those that wait check again.
     turns: watch::Sender<u64>,
     live: Mutex<HashMap<String, Arc<Live>>>,
     tasks: TaskTracker,
@@ -106,7 +106,7 @@ struct Shared {
 /// An operation that has not ended.
 struct Live {
     cancel: CancellationToken,
-    /// Why it is to stop.
+    /// Why it must stop.
     reason: Mutex<Option<Reason>>,
     news: broadcast::Sender<NewEvent>,
     outcome: watch::Sender<Option<Outcome>>,
@@ -123,36 +123,36 @@ impl Live {
     }
 }
 
-/// Why an operation is to stop.
+/// Why an operation must stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
     /// The client cancelled it.
     Asked,
-    /// Another operation takes its place, as this clause says.
+    /// Another operation replaces it, as this clause says.
     Superseded(String),
     DaemonStops,
 }
 
-/// How an operation has ended.
+/// The result of an operation.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     pub(crate) operation: Operation,
     pub(crate) result: Result<Value, ApiError>,
-    /// Follows the operation that continues it; the first who follows this one takes it.
+    /// Follows the operation that continues it; the first follower of this one takes it.
     next: Option<Arc<Mutex<Option<Follower>>>>,
 }
 
-/// What an operation does once it is its turn.
+/// The body of an operation, which runs when it is its turn.
 pub(crate) type Body = Box<dyn FnOnce(Context) -> BoxFuture<'static, Result<Value, ApiError>> + Send>;
 
-/// An operation that has been checked and not been begun.
+/// An operation that has been checked and not started.
 pub(crate) struct Prepared {
     pub(crate) kind: OperationKind,
     pub(crate) claims: Vec<Claim>,
-    /// How long it may take, its turn included.
+    /// How long it may take, including the wait for its turn.
     pub(crate) limit: Option<Duration>,
     pub(crate) body: Body,
-    /// Submitted when it has succeeded, whether or not anybody follows it.
+    /// Submitted when it has succeeded, whether or not there is a follower.
     pub(crate) then: Option<OperationRequest>,
 }
 
@@ -170,7 +170,7 @@ impl Prepared {
         Self::with_claims(kind, vec![Claim { environment: Some(environment.clone()), work }], body)
     }
 
-    /// An operation in an environment that is there. Until it is its turn it keeps nothing of the environment; if that is
+    /// An operation in an existing environment. Until its turn it holds no strong reference to the environment; if that is
     /// forgotten meanwhile, it fails.
     pub(crate) fn in_environment<F>(
         kind: OperationKind,
@@ -215,7 +215,7 @@ impl Operations {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A reference that keeps nothing.
+    /// A reference that does not keep the operations in memory.
     pub(crate) fn downgrade(&self) -> WeakOperations {
         WeakOperations(Arc::downgrade(&self.shared))
     }
@@ -230,7 +230,7 @@ impl Operations {
         &self.shared.store
     }
 
-    /// Checks the request, which changes nothing, and has it done in its turn. An error is a refusal.
+    /// Checks the request, which changes nothing, and queues it. An error is a refusal.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<Follower, ApiError> {
         let prepared = self.prepare(submission.request).await?;
         self.begin(prepared, submission.asked_by).await
@@ -260,7 +260,7 @@ impl Operations {
         }
     }
 
-    /// Puts it on record and has it done in its turn.
+    /// Puts it on record and queues it.
     pub(crate) async fn begin(&self, prepared: Prepared, asked_by: AskedBy) -> Result<Follower, ApiError> {
         if self.shared.tasks.is_closed() {
             return Err(ApiError::new(ErrorCode::Interrupted, "the daemon is shutting down"));
@@ -270,7 +270,7 @@ impl Operations {
         let left = Left::of(kind, &claims);
         let record = Record::new(kind, asked_by, environments);
         let id = record.operation.id.clone();
-        // Its turn first: most operations run at once, and are written down once for that.
+        // The turn is checked first: most operations run at once, and are written only once for that.
         let (superseded, runs) = {
             let mut queue = self.queue();
             (queue.add(&id, kind, claims), queue.start(&id).is_ok())
@@ -316,7 +316,7 @@ impl Operations {
         live.cancel.cancel();
     }
 
-    /// Stops what is under way and waits for it, at most this long. What is left then is the next daemon's.
+    /// Stops the operations under way and waits for them, at most this long. The next daemon handles the rest.
     pub(crate) async fn shut_down(&self, limit: Duration) {
         self.shared.tasks.close();
         let ids: Vec<String> = self.live().keys().cloned().collect();
@@ -328,7 +328,7 @@ impl Operations {
         }
     }
 
-    /// It has ended: those that wait for it look again.
+    /// It has ended: operations that wait for it check again.
     fn leave_queue(&self, id: &str) {
         self.queue().remove(id);
         self.shared.turns.send_modify(|turn| *turn += 1);

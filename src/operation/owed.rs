@@ -1,4 +1,4 @@
-//! Carries out what an operation owes: takes back what it made, or finishes what it had begun.
+//! Carries out the pending steps of an operation: undoes what it made, or finishes what it started.
 
 use std::{io, path::Path};
 
@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl Operations {
-    /// Carries out the steps of an operation, the last of them first, and removes each from the record; the first reason
-    /// why one could not be carried out, once the others were tried.
+    /// Carries out the steps of an operation, the last of them first, and removes each from the record. Returns the first error,
+    /// once the others were tried.
     pub(super) async fn pay(&self, id: &str) -> Result<(), String> {
         let Some(record) = self.shared.store.owed(id) else { return Ok(()) };
         let steps: Vec<Step> = if record.finish.is_empty() { record.undo.into_iter().rev().collect() } else { record.finish };
@@ -36,12 +36,12 @@ impl Operations {
     }
 }
 
-/// Does nothing where there is nothing left to do.
+/// Does nothing if there is nothing left to do.
 pub(super) async fn carry_out(environments: &Environments, step: &Step) -> Result<(), String> {
     let engine = environments.engine();
     match step {
         Step::Unpause { container } => match engine.unpause(container).await {
-            // One that has ended, or was let go on by somebody else, is not paused.
+            // One that has ended, or was unpaused by somebody else, is not paused.
             Err(error @ EngineError::Refused { .. }) => match engine.inspect(container).await {
                 Ok(Some(ObservedContainer { state: ContainerState::Paused { .. }, .. })) => Err(describe(&error)),
                 Ok(_) => Ok(()),
@@ -99,7 +99,7 @@ fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), String> {
     }
 }
 
-/// A file that is not there has its name already. The directory is synced, or a power failure could undo it.
+/// A missing file has been renamed already. The directory is synced, or a power failure could undo it.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

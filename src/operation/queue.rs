@@ -1,6 +1,6 @@
-//! Whose turn it is: which operations exclude one another, and which one ends another. Pure.
+//! Which operation may run: which operations exclude one another, and which one ends another. Pure.
 //!
-//! An operation waits for those that were asked for before it and conflict with it, whether they run or wait themselves.
+//! An operation waits for earlier ones that conflict with it, whether they run or wait themselves.
 //! Operations on different environments never wait for one another.
 
 use devenv_api::OperationKind;
@@ -10,29 +10,29 @@ use crate::spec::{EnvironmentId, ServiceName};
 /// What an operation does in an environment, as far as others are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Brings it up. Several go on side by side: they want the same.
+    /// Brings it up. Several may run at a time: they have the same goal.
     Up,
-    /// Takes it down. It ends what brings it up instead of waiting for that.
+    /// Takes it down. It ends operations that bring it up instead of waiting for them.
     Down,
     /// Starts or restarts these services; all, if none is named.
     Start(Vec<ServiceName>),
-    /// Stops these services. It ends what starts them.
+    /// Stops these services. It ends operations that start them.
     Stop(Vec<ServiceName>),
     /// Copies data, or runs scripts on it: nothing may start, stop or move meanwhile.
     Read,
-    /// Puts other data in the place of what is there.
+    /// Replaces the data.
     Replace,
-    /// Makes or removes what belongs to a lease.
+    /// Makes or removes the parts of a lease.
     Lease,
     /// Makes an environment for its holder.
     Hold,
-    /// Removes it for good, and ends everything that is under way in it.
+    /// Removes it for good, and ends every operation in it.
     Dissolve,
-    /// Removes what nobody needs, in all environments.
+    /// Removes unneeded objects, in all environments.
     Collect,
 }
 
-/// One operation's part in one environment; `None` is all of them.
+/// One operation's part in one environment; `None` means all environments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) environment: Option<EnvironmentId>,
@@ -47,7 +47,7 @@ struct Entry {
     running: bool,
 }
 
-/// Operations that have not ended, in the order in which they were asked for.
+/// Operations that have not ended, in the order of submission.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: Vec<Entry>,
@@ -62,7 +62,7 @@ impl Queue {
         superseded
     }
 
-    /// Lets it run if it is its turn; else what it waits for.
+    /// Lets it run if it is its turn; otherwise returns what it waits for.
     pub(super) fn start(&mut self, id: &str) -> Result<(), Vec<(String, OperationKind)>> {
         let Some(place) = self.entries.iter().position(|entry| entry.id == id) else { return Ok(()) };
         let (before, rest) = self.entries.split_at_mut(place);
@@ -83,14 +83,14 @@ impl Queue {
         self.entries.retain(|entry| entry.id != id);
     }
 
-    /// Whether another one than this brings the environment up.
+    /// Whether another operation brings the environment up.
     pub(super) fn comes_up_otherwise(&self, id: &str, environment: &EnvironmentId) -> bool {
         let up = |claim: &Claim| claim.work == Work::Up && claim.environment.as_ref() == Some(environment);
         self.entries.iter().any(|entry| entry.id != id && entry.claims.iter().any(up))
     }
 }
 
-/// The parts of two operations that meet in an environment.
+/// The parts of two operations that concern the same environment.
 fn pairs<'a>(new: &'a [Claim], earlier: &'a [Claim]) -> impl Iterator<Item = (&'a Work, &'a Work)> {
     new.iter().flat_map(move |new| {
         let same = move |old: &&Claim| old.environment == new.environment;
@@ -105,9 +105,9 @@ fn overlap(a: &[ServiceName], b: &[ServiceName]) -> bool {
 impl Work {
     fn waits_for(&self, earlier: &Self, earlier_runs: bool) -> bool {
         match (self, earlier) {
-            // They meet in no environment; for those that concern all of them.
+            // They concern no common environment; for operations that concern all of them.
             (Self::Collect, other) | (other, Self::Collect) => *other == Self::Collect,
-            // A lease takes milliseconds and must not wait for a queue.
+            // A lease takes milliseconds and must not wait in the queue.
             (Self::Lease, Self::Replace) => earlier_runs,
             (Self::Lease, _) => false,
             (Self::Replace, Self::Lease) => true,

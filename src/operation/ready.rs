@@ -1,4 +1,4 @@
-//! What came of waiting for services: an answer for those who asked, or why there is none.
+//! The result of waiting for services: the status, or why they are not ready.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     store::Goal,
 };
 
-/// Waits until everything is as wanted; the environment's status. `left` says what a cancelled wait leaves behind.
+/// Waits until everything is as requested and returns the environment's status. `left` describes the state after a cancelled wait.
 pub(super) async fn when_ready(context: &Context, environment: &Environment, turn: u64, left: &str) -> Result<Value, ApiError> {
     let until_up = environment.handle.until_up(turn);
     let Ok(view) = context.unless_cancelled(until_up).await else { return Err(context.cancelled(left)) };
@@ -22,7 +22,7 @@ pub(super) async fn when_ready(context: &Context, environment: &Environment, tur
     Ok(json!(with_time(context, view.status)))
 }
 
-/// A status that says how long the operation took.
+/// The status with the duration of the operation.
 pub(super) fn with_time(context: &Context, status: Status) -> Status {
     Status { elapsed_ms: Some(context.elapsed().as_millis() as u64), ..status }
 }
@@ -38,7 +38,7 @@ pub(crate) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
     failures_of(view, &[])
 }
 
-/// What gave up among the named services (all that are not optional, if none is named).
+/// The services that failed for good among the named ones (all that are not optional, if none is named).
 pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     let failed: Vec<_> =
         view.failures.iter().filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) }).collect();
@@ -58,7 +58,7 @@ pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiE
     Err(ApiError::new(ErrorCode::Failed, message.trim_end()).hint(hint))
 }
 
-/// What cannot start among the named services (all that are not optional, if none is named), because of another one.
+/// The services that cannot start because of another one, among the named ones (all that are not optional, if none is named).
 fn blocked(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     let concerned = |blocked: &&BlockedService| if names.is_empty() { !blocked.optional } else { names.contains(&blocked.name) };
     match view.blocked.iter().find(concerned) {

@@ -1,8 +1,8 @@
-//! What operations have left to do: found by the next daemon, or by the next operation in the same environment.
+//! Pending steps of earlier operations: carried out by the next daemon, or by the next operation in the same environment.
 //!
-//! Most steps can be carried out at once. Those about databases need their server: where it is not running yet, an operation
-//! that was cut off stays in progress until it is ready. Where that takes too long, the steps stay on record. They are tried
-//! again when the environment comes up, and before anything copies or replaces its data, which would take a half for a whole.
+//! Most steps can be carried out at once. Those about databases need their server: if it is not running yet, an
+//! interrupted operation stays in progress until it is ready. If that takes too long, the steps stay on record. They are tried
+//! again when the environment comes up, and before anything copies or replaces its data, which would otherwise be incomplete.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 const SERVERS_START: Duration = Duration::from_mins(5);
 
 impl Operations {
-    /// Unpauses what an earlier daemon left paused. To be awaited before services are adopted, which asks whether they answer.
+    /// Unpauses what an earlier daemon left paused. Await it before services are adopted, which probes them.
     pub(crate) async fn unpause_left(&self) {
         self.unpause_listed().await;
         for record in self.shared.store.left() {
@@ -33,7 +33,7 @@ impl Operations {
         }
     }
 
-    /// Former versions listed what they paused in files `paused*.json` of the environment.
+    /// Former versions listed paused containers in files `paused*.json` of the environment.
     async fn unpause_listed(&self) {
         let store = self.shared.environments.store();
         for environment in store.records().into_iter().flatten() {
@@ -56,7 +56,7 @@ impl Operations {
         }
     }
 
-    /// Finishes or takes back what an earlier daemon did not come to the end of. To be awaited before anything is answered.
+    /// Finishes or undoes the interrupted operations of an earlier daemon. Await it before requests are answered.
     pub(crate) async fn recover(&self) {
         for record in self.shared.store.left() {
             let owed = self.pay(&record.operation.id).await;
@@ -70,7 +70,7 @@ impl Operations {
         }
     }
 
-    /// The services whose servers the steps of an operation need, in an environment that is meant to be up.
+    /// The services whose servers the steps of an operation need, in an environment that should be up.
     async fn waits_for(&self, record: &Record) -> Option<(EnvironmentId, Vec<ServiceName>)> {
         let left = self.shared.store.owed(&record.operation.id)?;
         let databases: Vec<_> = left.undo.iter().chain(&left.finish).filter_map(Step::databases).collect();
@@ -79,7 +79,7 @@ impl Operations {
         is_up.then(|| (environment.id.clone(), databases.iter().map(|databases| databases.service.clone()).collect()))
     }
 
-    /// Holds a place in the queue until it is done, as if it went on running.
+    /// Holds a place in the queue until it is done, as if it were still running.
     async fn recover_later(&self, record: Record) {
         let Some((id, services)) = self.waits_for(&record).await else { return };
         let Some(environment) = self.shared.environments.get(&id) else { return };
@@ -157,7 +157,7 @@ impl Operations {
         }
     }
 
-    /// Carries out what earlier operations still owe in this environment.
+    /// Carries out the pending steps of earlier operations in this environment.
     async fn pay_left(&self, environment: &EnvironmentId) -> Result<(), ApiError> {
         for record in self.shared.store.owed_in(environment) {
             let operation = &record.operation;
@@ -172,11 +172,11 @@ impl Operations {
     }
 }
 
-/// What is done about steps that earlier operations have left in the environments of this one.
+/// What to do about pending steps of earlier operations in the environments of this one.
 pub(super) enum Left {
-    /// They come first: data would be copied or replaced in parts.
+    /// They come first: otherwise incomplete data would be copied or replaced.
     First(Vec<EnvironmentId>),
-    /// They come first if they can be carried out, and count for nothing once other data is in place.
+    /// They come first if they can be carried out, and are void once the data is replaced.
     IfPossible(Vec<EnvironmentId>),
     /// They are carried out when services run.
     WhenUp(Vec<EnvironmentId>),
@@ -191,7 +191,7 @@ impl Left {
         };
         let (reads, replaces) = (with(|work| matches!(work, Work::Read)), with(|work| matches!(work, Work::Replace)));
         match kind {
-            // Stages beside what is in use.
+            // Stages data beside the data in use.
             OperationKind::BackupRestore | OperationKind::Import => Self::First(replaces),
             // The target of a fork is new.
             _ if !reads.is_empty() => Self::First(reads),
@@ -204,11 +204,11 @@ impl Left {
     }
 }
 
-/// How an operation of an earlier daemon ended, once the steps that it owed were carried out.
+/// The outcome of an operation of an earlier daemon, once its pending steps were carried out.
 fn recovered(record: &Record, owed: Result<(), String>) -> (OperationState, Option<String>) {
     let operation = &record.operation;
     let (state, message) = match owed {
-        // Of one that had ended only the steps were left.
+        // It had ended, and only its steps were left.
         Ok(()) if operation.state.has_ended() => return (operation.state, operation.message.clone()),
         Ok(()) if !record.undo.is_empty() => {
             (OperationState::Undone, "the daemon ended during the operation; the next one undid it".to_owned())

@@ -1,12 +1,12 @@
-//! Data that takes the place of other data, in several services at once: all of it, or none.
+//! Replaces data in several services at once: all of it, or none.
 //!
 //! # Theory of operation
 //!
-//! Everything is made beside what is in use first: databases in their servers, and volumes. Before each is made, the step
-//! that removes it is on record. Then, in [`Replacement::put_in_place`], servers swap their databases one after another
-//! and keep the former ones, so the same step still takes all of it back. The last act is one record: services move to
-//! their new volumes, and former databases may go. Who dies before it is taken back, who dies after it is finished, by the
-//! next daemon as by this one.
+//! All new data is made beside the data in use first: databases in their servers, and volumes. The step
+//! that removes each is on record before it is made. Then, in [`Replacement::put_in_place`], servers swap their databases one after another
+//! and keep the old ones, so the same step still undoes everything. The last action is one record: services move to
+//! their new volumes, and the old databases may be removed. A death before it is undone, and a death after it is finished, by the
+//! next daemon.
 //!
 //! Roles that a backup of PostgreSQL names are added to the server and stay.
 
@@ -34,14 +34,14 @@ use crate::{
     store::Record,
 };
 
-/// What a server may take for one step that is carried out by the daemon on its own account.
+/// The time limit for one step of a server that the daemon carries out on its own account.
 const SERVER_STEP: Duration = Duration::from_mins(1);
 
-/// What is made, and not in use yet.
+/// Data that is staged and not in use yet.
 pub(super) struct Replacement<'a> {
     context: &'a Context,
     environment: &'a Environment,
-    /// Of the moment when it began: nothing moves while the operation has its turn.
+    /// As of the start: nothing moves while the operation runs.
     record: Record,
     staged: Vec<StagedDatabases>,
     /// New volumes by their keys.
@@ -60,7 +60,7 @@ impl<'a> Replacement<'a> {
         Ok(Self { context, environment, record, staged: Vec::new(), volumes: BTreeMap::new() })
     }
 
-    /// Makes databases of one server from dumps; what came of each part, in their order. Parts without a database, which
+    /// Makes databases of one server from dumps. Returns the result of each part, in order. Parts without a database, which
     /// all databases need, come first.
     pub(super) async fn stage(
         &mut self,
@@ -87,7 +87,7 @@ impl<'a> Replacement<'a> {
         Ok(arrived)
     }
 
-    /// Makes a new volume in the place of the service's only one; the volume that is in use, and the new one's name.
+    /// Makes a new volume for a service with only one. Returns the volume in use, and the new one's name.
     pub(super) async fn new_volume(&mut self, name: &ServiceName) -> Result<(Held, String), ApiError> {
         self.context.check()?;
         let from = only_volume(&self.record, name)?;
@@ -103,7 +103,7 @@ impl<'a> Replacement<'a> {
         Ok((from, volume))
     }
 
-    /// Puts all of it in place. Where services moved to new volumes, the turn after which they are ready on them.
+    /// Puts everything in place. If services moved to new volumes, returns the turn after which they are ready on them.
     pub(super) async fn put_in_place(self, reason: &str) -> Result<Option<u64>, ApiError> {
         let Self { context, environment, staged, volumes, .. } = self;
         // The last moment at which stopping is clean.
@@ -174,7 +174,7 @@ fn volumes_of(record: &Record, service: &ServiceName) -> Vec<String> {
     record.volumes.iter().filter(|(key, _)| service_of(key) == service.as_str()).map(|(_, volume)| volume.clone()).collect()
 }
 
-/// Takes back what was done with databases of one server; nothing is left to do if its data has been replaced since.
+/// Undoes what was done with databases of one server; does nothing if its data has been replaced since.
 pub(super) async fn revert_databases(
     environments: &Environments,
     environment: &Environment,
@@ -188,7 +188,7 @@ pub(super) async fn revert_databases(
     Ok(())
 }
 
-/// Sets up databases that have taken their place, and removes the former ones.
+/// Sets up databases that have been put in place, and removes the old ones.
 pub(super) async fn conclude_databases(
     environments: &Environments,
     environment: &Environment,
@@ -198,7 +198,7 @@ pub(super) async fn conclude_databases(
     let instance = environment.instance(&spec.name).map_err(|error| error.message)?;
     let site = site(environments, environment, &spec, &instance.id);
     let concluded = async {
-        // A database that has taken the place of another has its contents, and not yet its settings and rights.
+        // A database that was swapped in has its contents, but not yet its settings and rights.
         let cx = ProvisionContext {
             vault: environment.vault.clone(),
             authority: Some(environment.runtime.authority().to_owned()),

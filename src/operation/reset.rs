@@ -1,4 +1,4 @@
-//! `reset`: data as it is after a first start.
+//! `reset`: resets data to the state after a first start.
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, ServicesRequest};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(super) async fn prepare(environments: &Environments, request: ServicesReques
     Ok(Prepared::in_environment(OperationKind::Reset, &environment, Work::Replace, body))
 }
 
-/// Moves services to empty volumes, or to copies of their golden ones, on which they initialise and seed themselves anew.
+/// Moves services to empty volumes, or to copies of their golden ones, on which they initialise and seed themselves again.
 async fn reset(context: &Context, environment: &Environment, names: &[ServiceName]) -> Result<Value, ApiError> {
     context.follow(environment);
     let keys = keys(&environment.handle.record().await?, names)?;

@@ -1,4 +1,4 @@
-//! One operation from its turn to its end, and those who follow it.
+//! Runs one operation from its turn to its end, and serves its followers.
 
 use std::{
     any::Any,
@@ -16,7 +16,7 @@ use tokio::sync::{
 
 use super::{Body, Context, Live, Operations, Outcome, internal, recovery::Left};
 
-/// What happens while an operation is under way.
+/// An event of a running operation.
 #[derive(Debug, Clone)]
 pub(crate) enum NewEvent {
     Event(Event),
@@ -65,7 +65,7 @@ impl Operations {
         Box::pin(self.submit(Submission { request, asked_by }))
     }
 
-    /// Returns when nothing that it conflicts with is before it any more.
+    /// Returns when no earlier operation conflicts with it any more.
     async fn wait_for_turn(&self, context: &Context) -> Result<(), ApiError> {
         if context.operation.state == OperationState::Running {
             return Ok(());
@@ -101,7 +101,7 @@ impl Operations {
         self.shared.store.run(context.id()).await.map_err(|error| internal(&error))
     }
 
-    /// Carries out what it owes, and says how it ended.
+    /// Carries out its pending steps, and returns how it ended.
     async fn settle(
         &self,
         context: &Context,
@@ -110,7 +110,7 @@ impl Operations {
         let owed = self.pay(context.id()).await;
         match (result, owed) {
             (Ok(value), Ok(())) => (OperationState::Succeeded, None, Ok(value)),
-            // What was asked for is done; what could not be finished stays on record.
+            // The request is fulfilled; steps that could not be finished stay on record.
             (Ok(value), Err(reason)) => {
                 tracing::error!(reason, operation = context.id(), "Cannot finish the remaining steps of an operation.");
                 (OperationState::Succeeded, Some(reason), Ok(value))
@@ -128,7 +128,7 @@ impl Operations {
     }
 }
 
-/// Hears of one operation, from before it begins to its end; if another one continues it, to the end of that.
+/// Follows one operation from its submission to its end; if another one continues it, to the end of that one.
 #[derive(Debug)]
 pub(crate) struct Follower {
     operation: Operation,
@@ -153,7 +153,7 @@ impl Follower {
         }
     }
 
-    /// All that happens, then the end. Dropping it changes nothing for the operation.
+    /// All events, then the end. Dropping it changes nothing for the operation.
     pub(crate) fn messages(self) -> impl Stream<Item = OperationMessage> + Send + 'static {
         enum Next {
             Begin(Follower),
@@ -193,7 +193,7 @@ impl Follower {
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        // The sender is kept until the outcome is there.
+        // The sender is kept until the outcome is known.
         let outcome = self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
         if let Some(next) = outcome.as_ref().and_then(Outcome::next) {
             *self = next;
@@ -208,7 +208,7 @@ impl Follower {
 }
 
 impl Outcome {
-    /// Taken by the first who asks.
+    /// Taken by the first caller.
     fn next(&self) -> Option<Follower> {
         self.next.as_ref()?.lock().expect("no code panics while it holds this lock").take()
     }

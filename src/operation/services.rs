@@ -32,7 +32,7 @@ async fn act(context: &Context, environment: &Environment, names: Vec<ServiceNam
         ServiceAction::Stop | ServiceAction::Restart => Some(environment.faults.lift_halting(&names).await),
     };
     let turn = environment.handle.services(names.clone(), verb).await?;
-    // Which services are stopped is on record; that one was to be restarted is not.
+    // Which services are stopped is on record; a pending restart is not.
     if verb != ServiceAction::Restart {
         context.commit(Vec::new()).await?;
     }

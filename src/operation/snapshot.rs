@@ -1,7 +1,7 @@
 //! `snapshot save`, `restore` and `remove`: named copies of an environment's data.
 //!
-//! A snapshot is a copy of every volume, all of one moment: what keeps data is paused while it is copied. It is made when
-//! the environment's record names it; until then its volumes belong to the operation, and go with it.
+//! A snapshot is a copy of every volume at one moment: services with data are paused while they are copied. It exists once
+//! the environment's record names it; until then its volumes belong to the operation, and are removed with it.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ async fn restore_now(context: &Context, environment: &Environment, name: &str) -
     let spec = record.spec.as_ref().ok_or_else(not_up)?;
     let mut parts = Vec::new();
     for (part, (key, volume)) in snapshot.services.iter().zip(&snapshot.volumes) {
-        // A service that the profile does not have any more has nowhere to go.
+        // A service that the profile does not have any more cannot be restored.
         let Some(spec) = spec.services.get(service_of(key)) else { continue };
         context.check()?;
         let found = digest(context.environments(), &record, volume, spec).await?;
@@ -115,7 +115,7 @@ pub(super) async fn remove(environments: &Environments, request: NamedRequest) -
 async fn remove_now(context: &Context, environment: &Environment, name: &str) -> Result<Value, ApiError> {
     let record = environment.handle.record().await?;
     let snapshot = find(&record, name)?;
-    // On record first: a volume that a record names is not removed, and one that none names any more is.
+    // The record is changed first: a volume on a record is not removed, and one on none is.
     let steps: Vec<Step> = snapshot.volumes.values().map(|volume| Step::RemoveVolume { name: volume.clone() }).collect();
     context.owe(steps.clone()).await?;
     environment.handle.remove_snapshot(name.to_owned()).await?;

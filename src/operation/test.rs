@@ -1,6 +1,6 @@
-//! The start and the end of `test`: an environment that belongs to a connection, and is gone with it.
+//! The start and the end of `test`: an environment that belongs to a connection, and is removed with it.
 //!
-//! The environment's record says that it is such a one, so a daemon that finds it later, when nobody can hold it any more,
+//! The environment's record says so; a daemon that finds it later, when its connection is gone,
 //! removes it.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{
     spec::EnvironmentId,
 };
 
-/// How often, and after how long, it is looked again for what came late.
+/// How often, and after how long, objects that the engine created late are looked for.
 const LATE_LOOKS: u32 = 3;
 const LATE: Duration = Duration::from_secs(1);
 
@@ -40,13 +40,13 @@ impl Operations {
         environments.require(target)
     }
 
-    /// Removes an environment for good: nothing of it goes to the trash.
+    /// Removes an environment for good: nothing of it is put into the trash.
     pub(crate) async fn dissolve(&self, environment: &EnvironmentId, asked_by: AskedBy) -> Result<(), ApiError> {
         self.begin(dissolve(environment), asked_by).await?.result().await.map(drop)
     }
 }
 
-/// An environment of that name that is there and holds nothing; an error if it holds something.
+/// An existing, empty environment of that name; an error if it is not empty.
 async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) -> Result<Option<Environment>, ApiError> {
     let Some(found) = environments.find(target) else { return Ok(None) };
     let record = found.handle.record().await?;
@@ -68,14 +68,14 @@ async fn refuse_used(environments: &Environments, target: &EnvironmentTarget) ->
     Ok(Some(found))
 }
 
-/// Removes the environment, and ends whatever is under way in it.
+/// Removes the environment, and ends every operation in it.
 pub(super) fn dissolve(environment: &EnvironmentId) -> Prepared {
     let id = environment.clone();
     Prepared::new(OperationKind::Test, environment, Work::Dissolve, async move |context: Context| {
         context.message("a test run ends");
         match context.environments().get(&id) {
             Some(environment) => dissolve_now(context.environments(), environment).await,
-            // Somebody else has removed it while this waited.
+            // Somebody else has removed it while this operation waited.
             None => Ok(json!({})),
         }
     })
@@ -83,7 +83,7 @@ pub(super) fn dissolve(environment: &EnvironmentId) -> Prepared {
 
 async fn dissolve_now(environments: &Environments, environment: Environment) -> Result<Value, ApiError> {
     environment.close();
-    // Nothing of a fault outlives its service.
+    // No fault outlives its service.
     if let Err(error) = environment.faults.heal_before_removal().await {
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment is removed.");
     }
@@ -94,7 +94,7 @@ async fn dissolve_now(environments: &Environments, environment: Environment) -> 
     let mut volumes: Vec<String> = record.all_volumes().cloned().collect();
     volumes.extend(environment.handle.empty_trash(Duration::ZERO).await?);
     for volume in volumes {
-        // One that is in use, by a container on its way out, is looked for again below.
+        // A volume that is in use, by a container that is being removed, is looked for again below.
         let _ = environments.engine().remove_volume(&volume).await;
     }
     let id = environment.id.clone();
@@ -107,22 +107,22 @@ async fn dissolve_now(environments: &Environments, environment: Environment) -> 
     Ok(json!({}))
 }
 
-/// Looks again for what the engine was still making when it was asked to remove everything.
+/// Looks for objects that the engine was still creating when it was asked to remove everything.
 pub(crate) async fn remove_late(environments: &Environments, id: EnvironmentId) {
     for _ in 0..LATE_LOOKS {
         tokio::time::sleep(LATE).await;
         if environments.get(&id).is_some() {
-            // Somebody has made another one of that name.
+            // Somebody has made another environment of that name.
             return;
         }
         if let Err(error) = remove_rest(environments, &id).await {
-            // It is nobody's, and `gc` and the next daemon remove what is nobody's.
+            // It has no owner, and `gc` and the next daemon remove such objects.
             tracing::warn!(%error, environment = %id, "Cannot remove the remains of an environment.");
         }
     }
 }
 
-/// Removes all that the engine has of an environment; how much that was.
+/// Removes everything that the engine has of an environment. Returns the number of objects.
 async fn remove_rest(environments: &Environments, id: &EnvironmentId) -> Result<usize, EngineError> {
     let (engine, owner) = (environments.engine(), environments.owner());
     let mut found = 0;

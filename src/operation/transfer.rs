@@ -27,7 +27,7 @@ pub(super) fn unsupported(service: &ServiceSpec) -> ApiError {
         .hint(format!("services of the kinds {} have; `devenv snapshot` copies the data of all", able.join(", ")))
 }
 
-/// One database and the file, or every one of them with its file in a directory; the server as a whole where it has none.
+/// One database and the file, or every database with its file in a directory; the server as a whole if it has no databases.
 pub(super) fn targets(
     transfers: &dyn Transfers,
     service: &ServiceSpec,

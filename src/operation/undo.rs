@@ -1,4 +1,4 @@
-//! `undo`: brings back the volumes that were last taken away.
+//! `undo`: brings back the volumes that were last replaced or removed.
 
 use devenv_api::{ApiError, EnvironmentTarget, OperationKind};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub(super) fn prepare(environments: &Environments, target: &EnvironmentTarget) -
     Ok(Prepared::in_environment(OperationKind::Undo, &environment, Work::Replace, body))
 }
 
-/// The keys of the volumes, once what runs is ready on them.
+/// Returns the keys of the volumes, once the running services are ready on them.
 async fn undo(context: &Context, environment: &Environment) -> Result<Value, ApiError> {
     context.follow(environment);
     // Which services it moves is known afterwards.

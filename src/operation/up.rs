@@ -1,7 +1,7 @@
-//! `up`: brings an environment to what a profile says.
+//! `up`: brings an environment to the state that a profile describes.
 //!
-//! The profile is compiled before anything is made, on ports and a subnet that are not taken by that, so an `up` that is
-//! refused leaves nothing. An environment that was made for an `up` goes with it until it is wanted up.
+//! The profile is compiled before anything is made, on ports and a subnet that are not reserved by that, so a
+//! refused `up` leaves nothing. An environment that was created for an `up` is removed with it until its goal is set.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> 
 async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> Result<Value, ApiError> {
     let environments = context.environments();
     if environments.find(&request.target).is_none() {
-        // Refused once more where that shows only now, before anything is made.
+        // Some errors show only now, before anything is made.
         environments.draft(&request.target, request.document.clone()).await?;
         context.owe(vec![Step::ForgetEnvironment { environment: environments.id_of(&request.target) }]).await?;
     }
@@ -79,7 +79,7 @@ pub(super) async fn compiled(
     Ok(spec)
 }
 
-/// Builds all images; the services whose image is another one now.
+/// Builds all images. Returns the services whose image has changed.
 async fn built_anew(context: &Context, environment: &Environment, spec: &EnvironmentSpec) -> Result<Vec<ServiceName>, ApiError> {
     let engine = context.environments().engine();
     let services: Vec<ServiceSpec> = spec.services.values().filter(|service| service.build().is_some()).cloned().collect();
@@ -92,7 +92,7 @@ async fn built_anew(context: &Context, environment: &Environment, spec: &Environ
     Ok(changed.map(|((service, _), _)| service.name.clone()).collect())
 }
 
-/// Leaves out what is neither asked for, nor needed for that, nor there already.
+/// Leaves out services that are neither requested, nor needed by those, nor running already.
 fn only(spec: &mut EnvironmentSpec, services: &[String], environment: &Environment) -> Result<(), ApiError> {
     let mut wanted: Vec<ServiceName> = Vec::new();
     let mut open: Vec<String> = services.to_vec();
@@ -111,7 +111,7 @@ fn only(spec: &mut EnvironmentSpec, services: &[String], environment: &Environme
     Ok(())
 }
 
-/// Nothing if the time ran out.
+/// `None` if the time limit expired.
 async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match limit {
         Some(limit) => tokio::time::timeout(limit, work).await.ok(),
@@ -119,7 +119,7 @@ async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> O
     }
 }
 
-/// What has not been started stays so, unless another `up` wants it; what runs keeps running.
+/// Services that have not been started stay so, unless another `up` needs them; running ones keep running.
 async fn stop_coming_up(context: &Context, environment: &Environment) -> ApiError {
     if context.daemon_stops() {
         return context.cancelled("the next daemon continues it");

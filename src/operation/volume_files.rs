@@ -1,9 +1,9 @@
-//! Files of volumes that leave the engine or come into it: into backups, out of them, and dumps that a server reads when it
+//! Moves files between volumes and this host: into backups, out of them, and dumps that a server reads when it
 //! starts.
 //!
-//! Where the engine's volumes are this host's own files and this process is root, they are copied with all their attributes.
-//! Everywhere else a helper container packs and unpacks them, in the service's own image: without root, and with an engine on
-//! another machine. Then extended attributes are kept only where the image has GNU tar.
+//! If the engine's volumes are this host's own files and this process is root, they are copied with all attributes.
+//! Otherwise a helper container packs and unpacks them, in the service's own image: without root, and with an engine on
+//! another machine. In that case extended attributes are kept only if the image has GNU tar.
 
 use std::{
     fs, io,
@@ -30,12 +30,12 @@ use crate::{
     store::Record,
 };
 
-/// A piece of a file on its way.
+/// The size of one chunk.
 const PIECE: usize = 256 << 10;
 
 const TAR: &str = r#"set -ef; cd /volume; options=; case "$(tar --version 2>/dev/null)" in *GNU*) options='--xattrs --xattrs-include=* --numeric-owner';; esac"#;
 
-/// The volume belongs to whoever owns the one that it replaces.
+/// The volume gets the owner of the one that it replaces.
 const DUMP: &str =
     r#"set -e; owner=$(stat -c %u:%g /former); cat > "/volume/$0"; chmod 600 "/volume/$0"; chown "$owner" /volume "/volume/$0"; sync"#;
 
@@ -73,7 +73,7 @@ pub(super) async fn restore(context: &Context, record: &Record, held: &Held, vol
     send(context, &helper, tokio::fs::File::open(&from).await.map_err(internal)?).await
 }
 
-/// Puts a dump into an empty volume, as the only file, which is the server's own.
+/// Puts a dump, owned by the server's user, into an empty volume as its only file.
 pub(super) async fn put_dump(
     context: &Context,
     record: &Record,
@@ -118,7 +118,7 @@ fn helper(context: &Context, record: &Record, held: &Held, script: Vec<String>, 
     }
 }
 
-/// Writes what a helper writes into a file.
+/// Writes a helper's output to a file.
 async fn receive(context: &Context, helper: &HelperRun, file: &Path) -> Result<(), ApiError> {
     let mut session = context.environments().engine().helper_session(helper).await.map_err(|error| no_engine(&error))?;
     session.input.shutdown().await.map_err(internal)?;
@@ -136,7 +136,7 @@ async fn receive(context: &Context, helper: &HelperRun, file: &Path) -> Result<(
     if code == 0 { Ok(()) } else { Err(failed("read", &said)) }
 }
 
-/// Gives a helper its input, and waits for its end: while it runs, its volumes cannot be removed.
+/// Passes a helper its input, and waits for its end: while it runs, its volumes cannot be removed.
 async fn send(context: &Context, helper: &HelperRun, mut source: impl AsyncRead + Unpin) -> Result<(), ApiError> {
     let session = context.environments().engine().helper_session(helper).await.map_err(|error| no_engine(&error))?;
     let (mut input, mut output) = (session.input, session.output);
@@ -149,7 +149,7 @@ async fn send(context: &Context, helper: &HelperRun, mut source: impl AsyncRead 
             };
             match read {
                 Ok(0) => break Ok(()),
-                // One that reads no more says why on its output.
+                // A helper that stops reading reports why in its output.
                 Ok(count) if input.write_all(&buffer[..count]).await.is_err() => break Ok(()),
                 Ok(_) => {}
                 Err(error) => break Err(error),
@@ -177,7 +177,7 @@ fn failed(action: &str, said: &[u8]) -> ApiError {
     ApiError::new(ErrorCode::Failed, format!("cannot {action} a volume in a container: {said}"))
 }
 
-/// An archive of a directory, as it is read, and whether all of it could be read.
+/// An archive of a directory as a stream, and whether all of it could be read.
 fn packed(directory: PathBuf) -> io::Result<(tokio::fs::File, JoinHandle<io::Result<()>>)> {
     let (reader, writer) = io::pipe()?;
     let packing = tokio::task::spawn_blocking(move || {

@@ -1,10 +1,10 @@
-//! What an operation in progress writes down of itself: which steps it owes.
+//! The journal through which a running operation records its pending steps.
 
 use super::{OperationStore, Record, Step};
 use crate::store::StoreError;
 use devenv_api::{AskedBy, OperationKind, OperationState};
 
-/// The record of one operation, for the code that does its work. Cheap to clone; all clones are the same.
+/// The record of one operation, for the code that carries it out. Cheap to clone; clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Journal {
     store: OperationStore,
@@ -16,7 +16,7 @@ impl OperationStore {
         Journal { store: self.clone(), id: id.to_owned() }
     }
 
-    /// A journal of work that no list shows, such as the making of a golden volume. Ends with [`Journal::end`].
+    /// A journal of work that is not listed, such as the making of a golden volume. Ends with [`Journal::end`].
     pub(crate) async fn begin_background(&self, kind: OperationKind) -> Result<Journal, StoreError> {
         let record = Record { background: true, ..Record::new(kind, AskedBy::default(), Vec::new()) };
         let operation = self.begin(record, true).await?;
@@ -25,7 +25,7 @@ impl OperationStore {
 }
 
 impl Journal {
-    /// To be awaited before what these steps take back is done.
+    /// Await it before the action that these steps undo.
     pub(crate) async fn owe(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         self.store.owe(&self.id, steps).await
     }
@@ -35,12 +35,12 @@ impl Journal {
         self.store.settle(&self.id, steps).await
     }
 
-    /// The result is on record: nothing is taken back any more, and `finish` is what is left to do.
+    /// The result is on record: nothing is undone from here on, and `finish` is what is left to do.
     pub(crate) async fn commit(&self, finish: Vec<Step>) -> Result<(), StoreError> {
         self.store.commit(&self.id, finish).await
     }
 
-    /// Background work is over. What it still owes stays on record for the next daemon.
+    /// Background work is over. Its pending steps stay on record for the next daemon.
     pub(crate) async fn end(self) {
         self.store.end(&self.id, OperationState::Succeeded, None).await;
     }

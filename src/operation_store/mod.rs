@@ -1,14 +1,14 @@
-//! The record of operations: what each is, how far it is, and what it still owes.
+//! The records of operations: what each is, its progress, and its pending steps.
 //!
 //! # Theory of operation
 //!
 //! Each operation has a file, `operations/ID.json` in the state directory. Before an operation makes or changes anything,
-//! the step that takes it back is in the file, synced; when the result is on its environment's record the steps are
-//! removed. So whatever dies, the next daemon finds in these files what it has to finish or to take back
+//! the step that undoes it is in the file, synced; when the result is on its environment's record the steps are
+//! removed. So whatever dies, the next daemon finds in these files what it has to finish or to undo
 //! ([`OperationStore::left`]), and garbage collection finds what must not be touched meanwhile ([`OperationStore::in_flight`]).
 //!
-//! Operations that have ended stay for `devenv operations`, the last [`KEPT`] of them. Background work (golden volumes)
-//! keeps its steps here too, and is in no list. This carries nothing out: `operation` does.
+//! The last [`KEPT`] operations that have ended stay for `devenv operations`. Background work (golden volumes)
+//! records its steps here too, and is not listed. This module carries nothing out: `operation` does.
 
 mod journal;
 mod record;
@@ -36,14 +36,14 @@ pub(crate) use step::{ServerDatabases, Step};
 
 use record::read;
 
-/// Operations that have ended and are remembered.
+/// The number of ended operations that are remembered.
 const KEPT: usize = 50;
-/// Of leases among them: a test suite makes one for each test.
+/// The number of leases among them: a test suite makes one for each test.
 const KEPT_LEASES: usize = 15;
-/// A follower that falls further behind than this misses changes, never the last one.
+/// A follower that falls further behind than this misses changes, but never the last one.
 const FOLLOWERS_LAG: usize = 256;
 
-/// Cheap to clone; all clones are the same.
+/// Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub(crate) struct OperationStore {
     shared: Arc<Shared>,
@@ -58,7 +58,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Operations {
-    /// Under way, or with something that is still owed.
+    /// Under way, or with pending steps.
     open: BTreeMap<String, Open>,
     /// Oldest first.
     ended: VecDeque<Operation>,
@@ -73,7 +73,7 @@ struct Open {
 }
 
 impl OperationStore {
-    /// Reads what earlier daemons have left.
+    /// Reads the records of earlier daemons.
     pub(crate) fn open(root: &Path) -> Self {
         let directory = root.join("operations");
         let mut operations = Operations::default();
@@ -93,12 +93,12 @@ impl OperationStore {
         Self { shared: Arc::new(Shared { directory, state: Mutex::new(operations), changes }) }
     }
 
-    /// What an earlier daemon did not come to the end of. To be called before anything is begun.
+    /// The interrupted operations of an earlier daemon. Call it before anything is started.
     pub(crate) fn left(&self) -> Vec<Record> {
         self.lock().open.values().map(|open| open.record.clone()).collect()
     }
 
-    /// Puts an operation on record, waiting or running. It is not synced: as long as it owes nothing, nothing is lost with it.
+    /// Puts an operation on record, waiting or running. Not synced: without pending steps its loss is harmless.
     pub(crate) async fn begin(&self, mut record: Record, runs: bool) -> Result<Operation, StoreError> {
         let began = runs.then(|| record.starts());
         let operation = record.operation.clone();
@@ -120,12 +120,12 @@ impl OperationStore {
         self.write(id, |_| {}).await
     }
 
-    /// To be called before what these steps take back is done.
+    /// Call it before the action that these steps undo.
     pub(crate) async fn owe(&self, id: &str, steps: Vec<Step>) -> Result<(), StoreError> {
         self.write(id, |record| record.undo.extend(steps)).await
     }
 
-    /// Nothing of these steps is left to do.
+    /// These steps are done or not needed any more.
     pub(crate) async fn settle(&self, id: &str, steps: &[Step]) -> Result<(), StoreError> {
         self.write(id, |record| {
             record.undo.retain(|step| !steps.contains(step));
@@ -134,7 +134,7 @@ impl OperationStore {
         .await
     }
 
-    /// From here on nothing is taken back; what is left to do is this.
+    /// From here on nothing is undone; this is what is left to do.
     pub(crate) async fn commit(&self, id: &str, finish: Vec<Step>) -> Result<(), StoreError> {
         self.write(id, |record| {
             record.undo.clear();
@@ -149,12 +149,12 @@ impl OperationStore {
         self.lock().open.get(id).map(|open| open.record.clone())
     }
 
-    /// What it still owes: steps that take back, or steps that finish.
+    /// Its pending steps: to undo, or to finish.
     pub(crate) fn owed(&self, id: &str) -> Option<Record> {
         self.lock().open.get(id).map(|open| open.record.clone()).filter(Record::owes)
     }
 
-    /// Operations that have ended and still owe something in this environment.
+    /// Operations that have ended and still have pending steps in this environment.
     pub(crate) fn owed_in(&self, environment: &EnvironmentId) -> Vec<Record> {
         let is_here = |record: &Record| {
             let mut steps = record.undo.iter().chain(&record.finish);
@@ -163,7 +163,7 @@ impl OperationStore {
         self.lock().open.values().map(|open| &open.record).filter(|record| is_here(record)).cloned().collect()
     }
 
-    /// Changes what is shown of it. In memory alone: it is written with the next step.
+    /// Changes what lists show of it. Only in memory: it is written with the next step.
     pub(crate) fn note(&self, id: &str, change: impl FnOnce(&mut Operation)) {
         let mut state = self.lock();
         let Some(open) = state.open.get_mut(id) else { return };
@@ -173,12 +173,12 @@ impl OperationStore {
         self.tell(operation);
     }
 
-    /// It has ended. What it could not take back stays on record, for the next daemon.
+    /// It has ended. What it could not undo stays on record, for the next daemon.
     pub(crate) async fn end(&self, id: &str, outcome: OperationState, message: Option<String>) -> Option<Operation> {
         let written = self.write(id, |record| {
             record.operation.state = outcome;
             record.operation.message = message;
-            // That of the last step was written with it; now it is that of all.
+            // The message was about the last step; now it is about the whole.
             record.operation.duration_ms = None;
         });
         if let Err(error) = written.await {
@@ -205,7 +205,7 @@ impl OperationStore {
         Some(operation)
     }
 
-    /// All that are under way and the last that have ended, in the order in which they were asked for.
+    /// All that are under way and the last that have ended, in the order of submission.
     pub(crate) fn operations(&self) -> Vec<Operation> {
         let state = self.lock();
         let open = state.open.values().filter(|open| !open.record.background).map(Open::shown);
@@ -218,7 +218,7 @@ impl OperationStore {
         self.operations().into_iter().find(|operation| operation.id == id)
     }
 
-    /// Those of an environment that have not ended.
+    /// Operations of an environment that have not ended.
     pub(crate) fn under_way(&self, environment: &EnvironmentId) -> Vec<Operation> {
         let state = self.lock();
         let here = |open: &&Open| {
@@ -229,8 +229,8 @@ impl OperationStore {
         found
     }
 
-    /// To be read after the engine was asked what it has, and before records are read: what is made is in here first,
-    /// and leaves it when it is on a record.
+    /// Read it after the engine was asked for its objects, and before the records are read: an object is listed here before it is made,
+    /// until it is on a record.
     pub(crate) fn in_flight(&self) -> InFlight {
         let mut found = InFlight::default();
         for open in self.lock().open.values() {
@@ -253,7 +253,7 @@ impl OperationStore {
         self.shared.changes.subscribe()
     }
 
-    /// Changes the record and its file. A file with steps is synced: it has to outlive the machine's power.
+    /// Changes the record and its file. A file with steps is synced: it has to survive a power cut.
     async fn write(&self, id: &str, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         let Some(writing) = self.lock().open.get(id).map(|open| open.writing.clone()) else { return Ok(()) };
         let _writing = writing.lock().await;
@@ -263,7 +263,7 @@ impl OperationStore {
             let owed = open.record.owes();
             change(&mut open.record);
             let shown = open.shown();
-            // What is shown is written: how long it took, at the end.
+            // The duration is written at the end.
             open.record.operation.duration_ms = shown.duration_ms;
             (open.record.clone(), shown, owed)
         };
@@ -279,7 +279,7 @@ impl OperationStore {
         if !background {
             self.tell(shown);
         }
-        // A panic in it has been reported by the runtime; what is on the disk is not known.
+        // The runtime has reported a panic in it; the state on the disk is unknown.
         written.unwrap_or_else(|_| Err(StoreError::interrupted(&self.shared.directory)))
     }
 
@@ -295,12 +295,12 @@ impl OperationStore {
                 }
             }
         };
-        // A file that stays is read again by the next daemon, and pruned.
+        // The next daemon reads a remaining file again, and prunes it.
         let _ = tokio::task::spawn_blocking(remove).await;
     }
 
     fn tell(&self, operation: Operation) {
-        // Nobody listening is fine.
+        // There may be no receiver.
         let _ = self.shared.changes.send(operation);
     }
 
@@ -310,7 +310,7 @@ impl OperationStore {
 }
 
 impl Open {
-    /// With the time that it has taken so far.
+    /// With its duration so far.
     fn shown(&self) -> Operation {
         let mut operation = self.record.operation.clone();
         if let Some(began) = self.began
@@ -323,7 +323,7 @@ impl Open {
 }
 
 impl Operations {
-    /// Forgets the oldest; the ids of those whose files are to go.
+    /// Forgets the oldest. Returns the ids whose files can be removed.
     fn prune(&mut self) -> Vec<String> {
         let mut removed = Vec::new();
         let is_lease = |operation: &Operation| operation.kind == OperationKind::Lease;

@@ -21,24 +21,24 @@ const VERSION: u32 = 1;
 pub(crate) struct Record {
     pub(super) version: u32,
     pub(crate) operation: Operation,
-    /// The environments that it works on.
+    /// The environments that it concerns.
     #[serde(default)]
     pub(crate) environments: Vec<EnvironmentId>,
-    /// Shown in no list.
+    /// Not listed.
     #[serde(default)]
     pub(crate) background: bool,
-    /// What takes back what was done so far, newest last.
+    /// The steps that undo what was done so far, newest last.
     #[serde(default)]
     pub(crate) undo: Vec<Step>,
-    /// What is left to do once it cannot be taken back any more. If there is any, nothing is taken back.
+    /// The steps that are left once nothing can be undone any more. If there are any, nothing is undone.
     #[serde(default)]
     pub(crate) finish: Vec<Step>,
-    /// Its effect is on the environment's record, where the next daemon finds it: nothing is taken back.
+    /// Its effect is on the environment's record, where the next daemon finds it: nothing is undone.
     #[serde(default)]
     pub(crate) committed: bool,
 }
 
-/// What operations under way count on: nobody else may remove it.
+/// Objects that running operations depend on: nobody else may remove them.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     pub(crate) environments: HashSet<EnvironmentId>,
@@ -80,7 +80,7 @@ pub(crate) fn now() -> String {
     format!("{:.6}", Timestamp::now())
 }
 
-/// Nothing if it is none, or one of a newer devenv.
+/// `None` if it is not a record, or one of a newer devenv.
 pub(super) fn read(path: &Path) -> Option<Record> {
     if path.extension().is_none_or(|extension| extension != "json") {
         return None;

@@ -1,7 +1,7 @@
-//! One thing that an operation may still owe: to take back what it made, or to finish what it has begun.
+//! One pending step of an operation: it undoes what the operation made, or finishes what it started.
 //!
-//! A step is plain data, written down before the act that it takes back. `operation::undo` carries steps out. Each may be
-//! repeated, and finds nothing to do the second time.
+//! A step is plain data, recorded before the action that it undoes. `operation::owed` carries steps out. Each may be
+//! repeated, and then finds nothing to do.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -16,21 +16,21 @@ pub(crate) enum Step {
     RemoveVolume { name: String },
     /// Remove a container that was made for the operation.
     RemoveContainer { container: String },
-    /// Let a container that was paused for a copy go on.
+    /// Unpause a container that was paused for a copy.
     Unpause { container: String },
-    /// Remove a file or a directory with all that is in it.
+    /// Remove a file, or a directory with everything in it.
     RemovePath { path: PathBuf },
     /// Forget an environment that was made for the operation, unless it has data by now.
     ForgetEnvironment { environment: EnvironmentId },
-    /// Move services to these volumes, by the keys of the record, unless they are there already.
+    /// Move services to these volumes, by the keys of the record, unless they are on them already.
     MoveVolumes { environment: EnvironmentId, volumes: BTreeMap<String, String>, reason: String },
     /// Bring an environment up as this says. Secrets in it are references.
     BringUp { environment: EnvironmentId, spec: Box<EnvironmentSpec> },
-    /// Put databases that were replaced back in their place, and remove what was staged beside them.
+    /// Put replaced databases back in place, and remove what was staged beside them.
     RevertDatabases { databases: ServerDatabases },
-    /// Finish databases that have taken their place: set them up, and remove the former ones.
+    /// Finish databases that have been put in place: set them up, and remove the old ones.
     ConcludeDatabases { databases: ServerDatabases },
-    /// Give a complete file its name, in the place of what has it.
+    /// Rename a complete file to its final name, replacing an existing one.
     RenameFile { from: PathBuf, to: PathBuf },
 }
 
@@ -39,13 +39,13 @@ pub(crate) enum Step {
 pub(crate) struct ServerDatabases {
     pub(crate) environment: EnvironmentId,
     pub(crate) service: ServiceName,
-    /// The engine's names of the service's volumes. On others these databases are not, and nothing is left to do.
+    /// The engine's names of the service's volumes. On other volumes these databases do not exist, and nothing is left to do.
     pub(crate) volumes: Vec<String>,
     pub(crate) names: Vec<String>,
 }
 
 impl Step {
-    /// Volumes that it is about.
+    /// Volumes that it concerns.
     pub(crate) fn volumes(&self) -> Vec<&String> {
         match self {
             Self::RemoveVolume { name } => vec![name],
@@ -102,7 +102,7 @@ impl Step {
         }
     }
 
-    /// The databases that it needs a running server for.
+    /// The databases for which it needs a running server.
     pub(crate) fn databases(&self) -> Option<&ServerDatabases> {
         match self {
             Self::RevertDatabases { databases } | Self::ConcludeDatabases { databases } => Some(databases),

@@ -1,7 +1,7 @@
 //! The task: takes one input at a time, changes the state, and starts what the plan says.
 //!
 //! Commands are handled in `commands` and `volumes`, observations in `observe`, starts of operations in `operate`, and their
-//! that in `ended`, `ready` and `reload`.
+//! ends in `ended`, `ready` and `reload`.
 
 mod commands;
 mod ended;
@@ -44,23 +44,23 @@ use crate::{
     store::{Record, Store, StoreError},
 };
 
-/// Ready for this long, a service has proven itself: what it does wrong next is a first attempt again.
+/// A service that has been ready for this long has proven itself: a later failure counts as a first attempt again.
 const PROVEN: Duration = Duration::from_secs(10);
 const COMMANDS: usize = 256;
 
-/// What an environment's task is started with.
+/// The inputs of an environment's task.
 pub(crate) struct Setup {
     pub(crate) record: Record,
     pub(crate) store: Store,
     pub(crate) events: EventLog,
     pub(crate) effects: Effects,
-    /// What the engine has of it already.
+    /// What the engine already has of it.
     pub(crate) observed: Observed,
     pub(crate) progress: broadcast::Sender<Progress>,
 }
 
-/// The way to the task, and the task, which its owner runs and awaits. If it panics, the view says so first: those who
-/// wait for something else learn that it will not come.
+/// The handle of the task, and the task, which its owner runs and awaits. If it panics, the view says so first, so that
+/// clients that wait do not wait for ever.
 pub(crate) fn begin(setup: Setup, stop: CancellationToken) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let state = State::new(setup.record.goal);
@@ -85,7 +85,7 @@ pub(crate) fn begin(setup: Setup, stop: CancellationToken) -> (Handle, impl Futu
         turn: 0,
         unsaved: false,
     };
-    // Before anybody can ask: the first view is of what was adopted.
+    // Before anybody can ask: the first view shows what was adopted.
     actor.begin(setup.observed);
     actor.publish();
     let task = async move {
@@ -115,7 +115,7 @@ struct Actor {
     heard: mpsc::UnboundedReceiver<(ServiceName, ReadinessUpdate)>,
     view: watch::Sender<View>,
     turn: u64,
-    /// The record differs from what is on disk, in something that may be lost.
+    /// The record differs from the file on disk, in something that may be lost.
     unsaved: bool,
 }
 
@@ -130,20 +130,20 @@ enum Outcome {
     Settled(ServiceName, Option<Result<String, Evidence>>),
     Stopped(ServiceName, Result<(), OperationError>),
     Removed(ServiceName, Result<(), OperationError>),
-    /// `None`: it runs after all.
+    /// `None`: it still runs.
     Examined(ServiceName, Option<Evidence>),
     Swapped(ServiceName, Swapped),
     /// A ready service has stopped answering.
     Unhealthy(ServiceName, String),
-    /// What was under way for the service (or for the network) ended by a bug, and said this.
+    /// An operation for the service (or the network) ended by a bug, with this message.
     Panicked(Option<ServiceName>, String),
-    /// It answers again, to one who asked until it did.
+    /// It answers again, as a probe has observed.
     EngineBack(Observed),
     Signalled,
 }
 
 impl Outcome {
-    /// The service whose operation has ended by this.
+    /// The service whose operation this outcome ends.
     fn operated(&self) -> Option<&ServiceName> {
         match self {
             Self::Image(name, _)
@@ -166,12 +166,12 @@ enum Input {
     NewEvent(ServiceName, ReadinessUpdate),
     Due,
     Stop,
-    /// Nobody can say anything any more: the environment was forgotten, with its record.
+    /// There is no sender any more: the environment was forgotten, with its record.
     Forgotten,
 }
 
 impl Actor {
-    /// Starts something about the service, or about the network. However it ends, its outcome comes.
+    /// Starts something about the service, or about the network. However it ends, its outcome arrives.
     fn start(&mut self, service: Option<&ServiceName>, work: impl Future<Output = Outcome> + Send + 'static) -> AbortHandle {
         let service = service.cloned();
         self.operations.spawn(async move {
@@ -184,7 +184,7 @@ impl Actor {
 
     async fn run(mut self, stop: CancellationToken) {
         loop {
-            // One moment for both: what is not due yet for the one is something to wake at for the other.
+            // One time for both: what is not due yet must set a timer.
             let now = Instant::now().into_std();
             self.proceed(now);
             self.publish();
@@ -194,7 +194,7 @@ impl Actor {
                 break tokio::select! {
                     () = stop.cancelled() => Input::Stop,
                     command = self.inbox.recv() => match command {
-                        // Nothing is different then. Who asks because of a view must not be shown another for it.
+                        // Nothing has changed. A request that follows a view must not trigger another view.
                         Some(command) if command.only_asks() => {
                             self.command(command);
                             continue;
@@ -215,7 +215,7 @@ impl Actor {
                 Input::Ended(outcome) => self.ended(outcome),
                 Input::NewEvent(service, readiness) => self.heard(&service, readiness),
                 Input::Due => {}
-                // Environments go on running without a daemon; the next one adopts them.
+                // Environments continue to run without a daemon; the next one adopts them.
                 Input::Stop => {
                     self.save_quietly();
                     break;

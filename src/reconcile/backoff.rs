@@ -1,4 +1,4 @@
-//! How long to wait before a service that ended is started again. Pure: chance is an argument.
+//! How long to wait before a service that ended is started again. Pure: randomness is an argument.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Carries out one operation of the plan. Each may be repeated after a crash at any line: what is already so is success.
+//! Carries out one operation of the plan. Each may be repeated after a crash at any line: what is already done is a success.
 
 mod examine;
 mod make;
@@ -30,25 +30,25 @@ use crate::{
     store::Record,
 };
 
-/// What operations act through.
+/// What operations work with.
 #[derive(Clone)]
 pub(crate) struct Effects {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) owner: OwnerId,
     pub(crate) vault: Vault,
     pub(crate) runtime: Arc<dyn ServiceRuntime>,
-    /// Use images that are here and ask no registry, until the next `up` says otherwise.
+    /// Use local images and ask no registry, until the next `up` says otherwise.
     pub(crate) offline: Arc<AtomicBool>,
 }
 
-/// Looks after a service that runs: the seam to probes, provisioning, logs and host processes.
+/// Operates a running service: the interface to probes, provisioning, logs and host processes.
 #[async_trait]
 pub(crate) trait ServiceRuntime: Send + Sync + 'static {
-    /// Makes ready for a start what the service starts on; a reason not to start it.
+    /// Prepares the volumes before a start. Returns a reason not to start the service.
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence>;
 
     /// Waits until the service answers, provisions it, and checks that a client can work with it.
-    /// Returns the proof. `news` hears when the service answers and provisioning begins, and what that changed.
+    /// Returns the proof. `news` gets a message when the service answers and provisioning begins, and one for each change.
     async fn settle(
         &self,
         spec: &ServiceSpec,
@@ -59,47 +59,47 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// Runs what the profile wants to run in a container that is about to be stopped.
     async fn before_stop(&self, spec: &ServiceSpec, instance: &Instance);
 
-    /// Returns, with the reason, when a ready service has stopped answering; never, if it never does.
+    /// Returns the reason when a ready service has stopped answering; never, if it keeps answering.
     async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String;
 
-    /// A start is about to happen: its number.
+    /// A start is about to happen. Returns its number.
     fn next_run(&self, service: &ServiceName) -> u32;
 
     /// The number of the last start.
     fn last_run(&self, service: &ServiceName) -> u32;
 
-    /// Keeps the output of this start from now on.
+    /// Collects the output of this start from now on.
     fn keep_output(&self, spec: &ServiceSpec, instance: &Instance);
 
-    /// The driver's options for a volume on a device of its own, which is made if it is not there.
+    /// The driver's options for a volume on a device of its own, which is created if it does not exist.
     async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String>;
 
-    /// Builds the service's own image, with the output in its log; the last lines and the reason if that fails.
+    /// Builds the service's own image, with the output in its log; an error holds the reason and the last lines.
     async fn build_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence>;
 
-    /// A cause and a fix, if this is a known way to fail.
+    /// A cause and a fix, if this failure is known.
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)>;
 
-    /// Starts a host process; its id.
+    /// Starts a host process. Returns its id.
     async fn start_process(&self, spec: &ServiceSpec, run: u32) -> Result<String, Evidence>;
     /// Ends all processes of the service.
     async fn stop_process(&self, spec: &ServiceSpec, leaving: Leaving) -> Result<(), String>;
     async fn signal_process(&self, spec: &ServiceSpec, run: u32, signal: &str) -> Result<(), String>;
     /// Waits until the process of this start has ended. Cancel-safe.
     async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit;
-    /// Keeps the last lines of this start, whatever comes after.
+    /// Keeps the last lines of this start, whatever follows.
     fn keep_crash(&self, service: &ServiceName, run: u32);
     /// The last lines that a process of this start wrote.
     fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String>;
     /// It is ready: from now on connections to the ports that are held for it go to this start.
     fn serve(&self, spec: &ServiceSpec, run: u32);
-    /// Ends the process of one start, once those that it serves have been answered.
+    /// Ends the process of one start, once its open requests have been answered.
     async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String>;
 
-    /// From now on the last version that became ready is started, instead of the present files: the number of its run, if
+    /// From now on the last version that became ready is started, instead of the current files. Returns the number of its run, if
     /// there is one.
     fn fall_back(&self, spec: &ServiceSpec) -> Option<u32>;
-    /// From now on the present files are started again.
+    /// From now on the current files are started again.
     fn go_on(&self, service: &ServiceName);
 
     /// Where files of a service lie that are mounted into its container.
@@ -109,31 +109,31 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     async fn synced_files(&self, spec: &ServiceSpec) -> Vec<UploadFile>;
 }
 
-/// What is left of a process's service when it has ended.
+/// What remains of a process's service when it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leaving {
-    /// Its ports, for it is started again.
+    /// Its ports, because it is started again.
     Ports,
     Nothing,
 }
 
-/// What is heard while a service settles.
+/// A message while a service starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReadinessUpdate {
     Answered,
     Changed(String),
 }
 
-/// All that the engine has of one environment.
+/// Everything that the engine has of one environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
     pub(crate) containers: Vec<ObservedContainer>,
     pub(crate) networks: Vec<ObservedNetwork>,
-    /// Host processes; `None` if nobody looked, for the engine does not know of them.
+    /// Host processes; `None` if nobody looked, because the engine does not know of them.
     pub(crate) processes: Option<Vec<(ServiceName, ObservedProcess)>>,
 }
 
-/// What became of a host process.
+/// The state of a host process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ObservedProcess {
     Running { pid: u32, run: u32 },
@@ -156,25 +156,25 @@ pub(crate) enum OperationError {
 }
 
 impl OperationError {
-    /// The engine itself is away: nothing is wrong with what was asked.
+    /// The engine itself is away: the request was not wrong.
     pub(crate) fn is_engine_gone(&self) -> bool {
         matches!(self, Self::Engine(EngineError::Unreachable { .. }))
     }
 }
 
-/// Who and what an operation is about.
+/// The context of an operation: environment, service and engine.
 #[derive(Clone)]
 pub(crate) struct Subject {
     pub(crate) record: Arc<Record>,
     pub(crate) spec: ServiceSpec,
     pub(crate) instance: Option<Instance>,
-    /// The environment's network, if there is one.
+    /// The environment's network, if it has one.
     pub(crate) network: Option<String>,
-    /// What to leave when it is stopped.
+    /// What remains when it is stopped.
     pub(crate) leaving: Leaving,
 }
 
-/// NewEvent of a pull or a build.
+/// Progress of a pull or a build.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub(crate) service: ServiceName,

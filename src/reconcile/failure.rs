@@ -1,18 +1,18 @@
-//! Why a service is not in the requested state, with all that is known. Pure.
+//! Why a service is not in the requested state, with everything that is known. Pure.
 
 use super::state::Failure;
 
 /// Everything known at the moment of giving up.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
-    /// In a few words: `did not become ready within 60 s`.
+    /// A short description: `did not become ready within 60 s`.
     pub(crate) what: String,
     /// The results of the last probes, oldest first.
     pub(crate) probes: Vec<String>,
     /// The last lines of its log.
     pub(crate) lines: Vec<String>,
     pub(crate) exit: Option<Exit>,
-    /// A matched cause, and what to do about it.
+    /// A known cause, and what to do about it.
     pub(crate) diagnosis: Option<(String, String)>,
 }
 

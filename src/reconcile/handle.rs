@@ -1,4 +1,4 @@
-//! How the rest of the daemon speaks to an environment's task: commands in, views out.
+//! The interface of an environment's task: commands in, views out.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +23,7 @@ pub(super) const ENGINE_SILENT: Duration = Duration::from_mins(10);
 pub(crate) struct Undone {
     /// By the keys of the record: `db/data`.
     pub(crate) volumes: Vec<String>,
-    /// Of an environment that is up: the turn that has seen it.
+    /// For an environment that is up: the turn that has done it.
     pub(crate) turn: Option<u64>,
 }
 
@@ -57,14 +57,14 @@ pub(super) enum Command {
     },
     Preview {
         spec: Box<EnvironmentSpec>,
-        /// Why images are built anew.
+        /// Why images are built again.
         rebuilds: BTreeMap<ServiceName, String>,
         reply: oneshot::Sender<Plan>,
     },
     Undo {
         reply: oneshot::Sender<Result<Undone, ApiError>>,
     },
-    /// Removes trash older than this from the record; returns the names of volumes to remove.
+    /// Removes trash older than this from the record. Returns the names of volumes to remove.
     EmptyTrash {
         older_than: Duration,
         reply: oneshot::Sender<Vec<String>>,
@@ -79,13 +79,13 @@ pub(super) enum Command {
         why: String,
         reply: Reply,
     },
-    /// Refused if there is one of that name.
+    /// Refused if one of that name exists.
     AddSnapshot {
         name: String,
         snapshot: SnapshotRecord,
         reply: oneshot::Sender<Result<(), ApiError>>,
     },
-    /// What was removed; nothing if there is none of that name.
+    /// Returns what was removed; `None` if there is none of that name.
     RemoveSnapshot {
         name: String,
         reply: oneshot::Sender<Result<Option<SnapshotRecord>, CommandError>>,
@@ -95,7 +95,7 @@ pub(super) enum Command {
         ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
-    /// Keep the environment, even if a test created it.
+    /// Keeps the environment, even if a test created it.
     Keep {
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
@@ -109,12 +109,12 @@ pub(super) enum Command {
         code: i64,
     },
     EngineGone,
-    /// The engine is back and has been looked at.
+    /// The engine is back and has been checked.
     Observed(Box<Observed>),
 }
 
 impl Command {
-    /// Nothing is changed by it.
+    /// Changes nothing.
     pub(super) fn only_asks(&self) -> bool {
         matches!(self, Self::Preview { .. } | Self::Record { .. })
     }
@@ -129,14 +129,14 @@ pub(crate) enum ServiceAction {
     Restart,
 }
 
-/// What is done with a service whose files changed.
+/// What to do with a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reload {
     Restart,
     /// Start the new version beside the old one if that serves; else as above.
     Swap,
     Signal(String),
-    /// Recreate its container from the image that has just been built, of files with this fingerprint.
+    /// Recreate its container from the image that has just been built; the fingerprint is that of the image's files.
     Replace(Option<String>),
 }
 
@@ -184,7 +184,7 @@ impl From<CommandError> for ApiError {
     }
 }
 
-/// One environment's task, from outside. Cheap to clone.
+/// The handle of one environment's task. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -218,8 +218,8 @@ impl Handle {
         self.up_replacing(spec, Vec::new()).await
     }
 
-    /// Asks for the environment as `spec` says, with other containers for the services that are to be replaced; returns as soon
-    /// as it is on its way.
+    /// Sets the goal to `spec`, with new containers for the services in `replaced`. Returns as soon
+    /// as that is on record.
     pub(crate) async fn up_replacing(&self, spec: EnvironmentSpec, replaced: Vec<ServiceName>) -> Result<u64, CommandError> {
         self.ask(|reply| Command::Up { spec: Box::new(spec), replaced, reply }).await?
     }
@@ -232,7 +232,7 @@ impl Handle {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
     }
 
-    /// What `up` has not started yet stays as it is, until it is asked for again; what runs keeps running.
+    /// What `up` has not started yet stays stopped until it is requested again; running services keep running.
     pub(crate) async fn stop_starting(&self) -> Result<u64, CommandError> {
         self.ask(|reply| Command::StopStarting { reply }).await?
     }
@@ -254,12 +254,12 @@ impl Handle {
         self.ask(|reply| Command::EmptyTrash { older_than, reply }).await
     }
 
-    /// Names for volumes that are to replace those under `keys`.
+    /// Names for the volumes that will replace those under `keys`.
     pub(crate) async fn reserve_volumes(&self, keys: Vec<String>) -> Result<BTreeMap<String, String>, CommandError> {
         self.ask(|reply| Command::ReserveVolumes { keys, reply }).await?
     }
 
-    /// Moves services to other volumes; the ones that they had go to the trash.
+    /// Moves services to other volumes; their former ones go to the trash.
     pub(crate) async fn move_to(&self, volumes: BTreeMap<String, String>, why: String) -> Result<u64, CommandError> {
         self.ask(|reply| Command::MoveTo { volumes, why, reply }).await?
     }
@@ -268,7 +268,7 @@ impl Handle {
         self.ask(|reply| Command::AddSnapshot { name, snapshot, reply }).await?
     }
 
-    /// Lets go of a snapshot's volumes, which are the caller's to remove.
+    /// Removes a snapshot from the record. The caller removes its volumes.
     pub(crate) async fn remove_snapshot(&self, name: String) -> Result<Option<SnapshotRecord>, CommandError> {
         self.ask(|reply| Command::RemoveSnapshot { name, reply }).await?
     }
@@ -277,7 +277,7 @@ impl Handle {
         self.ask(|reply| Command::KeepPorts { ports, reply }).await?
     }
 
-    /// An environment that would be gone with its holder stays.
+    /// Keeps an environment that would be removed with its holder.
     pub(crate) async fn keep(&self) -> Result<(), CommandError> {
         self.ask(|reply| Command::Keep { reply }).await?
     }
@@ -287,7 +287,7 @@ impl Handle {
     }
 
     pub(crate) async fn engine_event(&self, event: EngineEvent) {
-        // A task that has ended has nothing to learn.
+        // A task that has ended needs no message.
         let _ = self.commands.send(Command::Engine(event)).await;
     }
 

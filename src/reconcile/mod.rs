@@ -4,10 +4,10 @@
 //!
 //! Commands, engine events, the ends of operations and timers all arrive as one stream of inputs. Each input changes the
 //! [`state`]; then [`plan`] is asked what to do next, purely, and each answer is started as an operation ([`execute`]).
-//! Each service has at most one operation in progress, so nothing races. Nothing is polled: a service starts in the same
-//! turn in which the last thing it waited for became ready.
+//! Each service has at most one operation in progress, so nothing races. Nothing is polled: a service starts as soon as the
+//! input is handled by which the last thing it waited for became ready.
 //!
-//! What callers see is a [`View`] in a watch channel, published after each turn; commands that wait read it.
+//! Callers see a [`View`] in a watch channel, published after each input; commands that wait read it.
 
 mod actor;
 mod backoff;

@@ -1,4 +1,4 @@
-//! What to do next, decided purely: the state goes in, operations come out.
+//! Decides what to do next, purely: the state goes in, operations come out.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -11,14 +11,14 @@ use crate::{
     store::Goal,
 };
 
-/// How a difference of what an image is built from begins.
+/// The prefix of the reason for a changed image build.
 const CONTENT: &str = "image.built.content:";
 
 /// One thing to start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     CreateNetwork,
-    /// Everything of the environment is gone but its network.
+    /// Everything of the environment is removed except its network.
     RemoveNetwork,
     Operate(ServiceName, Operation),
 }
@@ -49,8 +49,8 @@ pub(crate) fn next(state: &State, now: Instant) -> Vec<Next> {
     steps
 }
 
-/// The moment after `now` at which something is due without any other input. What is due already and was not started waits
-/// for something else than time.
+/// The time after `now` at which something is due without any other input. What is due already and was not started does not
+/// wait for time.
 pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
     state
         .services
@@ -66,7 +66,7 @@ pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
 
 fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant) -> Option<Operation> {
     match service.wanted {
-        // Once was enough, until it ends or somebody asks again.
+        // One attempt was enough, until it ends or another request comes.
         DesiredState::Running | DesiredState::Stopped if matches!(service.life, Lifecycle::Unstoppable(..)) => None,
         DesiredState::Running => {
             towards_running(state, service, now).filter(|operation| *operation != Operation::Start || ports_are_free(state, name, service))
@@ -88,7 +88,7 @@ fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Ope
         return Some(Operation::Swap);
     }
     if service.outdated() || service.restart.is_some() {
-        // Without an instance that runs, a restart is nothing but a start.
+        // Without a running instance, a restart is just a start.
         if runs {
             return Some(Operation::Stop);
         }
@@ -135,7 +135,7 @@ fn dependencies_hold(state: &State, spec: &ServiceSpec) -> bool {
 }
 
 fn holds(dependency: &Service, condition: Condition) -> bool {
-    // What an environment can do without must not hold up what can do without it.
+    // An optional service must not delay another optional one.
     if dependency.spec.optional && dependency.failure().is_some() {
         return true;
     }
@@ -148,7 +148,7 @@ fn holds(dependency: &Service, condition: Condition) -> bool {
     }
 }
 
-/// The dependency that keeps a service from starting, and why it cannot come to hold by itself; nothing if it can.
+/// The dependency that keeps a service from starting, and why that cannot change by itself; `None` if it can.
 pub(crate) fn hopeless(state: &State, name: &ServiceName) -> Option<(ServiceName, String)> {
     let mut seen = vec![name];
     let mut next = 0;
@@ -175,7 +175,7 @@ pub(crate) fn hopeless(state: &State, name: &ServiceName) -> Option<(ServiceName
     None
 }
 
-/// Reverse order: nothing is stopped under a dependant that still runs and is to be stopped as well.
+/// In reverse order: nothing is stopped under a running dependant that must stop as well.
 fn may_stop(state: &State, name: &ServiceName) -> bool {
     state.dependants(name).all(|(_, dependant)| {
         dependant.wanted == DesiredState::Running
@@ -183,7 +183,7 @@ fn may_stop(state: &State, name: &ServiceName) -> bool {
     })
 }
 
-/// What `up` with this spec would do, a step a service, with the consequence and the reason.
+/// What `up` with this spec would do: one step for each service, with the consequence and the reason.
 pub(crate) fn preview(
     state: &State,
     wanted: &IndexMap<ServiceName, ServiceSpec>,
@@ -252,7 +252,7 @@ fn step(name: &ServiceName, action: Action, consequence: Consequence, reason: &s
     Step { service: name.as_str().to_owned(), action, consequence, reason: reason.to_owned() }
 }
 
-/// Services that are to be restarted (or signalled) because this one came back without being asked.
+/// Services that must be restarted (or signalled) because the supervisor restarted this one.
 pub(crate) fn affected_by(state: &State, name: &ServiceName) -> Vec<ServiceName> {
     state
         .dependants(name)

@@ -1,4 +1,4 @@
-//! What is known of an environment, and what is wanted of it. Pure data; `plan` reads it, the actor changes it.
+//! The known and the desired state of an environment. Pure data; `plan` reads it, the actor changes it.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct State {
     pub(crate) goal: Goal,
     pub(crate) network: Network,
-    /// In the profile's order; services that left the profile stay at the end until they are gone.
+    /// In the profile's order; services that left the profile stay at the end until they are removed.
     pub(crate) services: IndexMap<ServiceName, Service>,
     /// False from the loss of the engine until it has been inspected again: nothing starts in between.
     pub(crate) engine_answers: bool,
@@ -22,14 +22,14 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     Absent,
-    /// Being made.
+    /// Being created.
     Coming,
     Present {
         id: String,
     },
-    /// Being removed: nothing may be put on it any more.
+    /// Being removed: no container may be connected to it any more.
     Going,
-    /// It could not be made.
+    /// It could not be created.
     Failed {
         reason: String,
     },
@@ -38,8 +38,8 @@ pub(crate) enum Network {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
-    /// What its instance was made from, if that is of another sort than `spec` describes: a container instead of a process, or
-    /// the other way round. It is stopped and removed as that.
+    /// Its instance's spec, if that is of another type than `spec` describes: a container instead of a process, or
+    /// the other way round. It is stopped and removed according to that.
     pub(crate) former: Option<Box<ServiceSpec>>,
     pub(crate) wanted: DesiredState,
     pub(crate) life: Lifecycle,
@@ -48,9 +48,9 @@ pub(crate) struct Service {
     pub(crate) operation: Option<Operation>,
     /// Stop it once and start it again, in any state.
     pub(crate) restart: Option<RestartReason>,
-    /// Restarts that nobody asked for, since `up`.
+    /// Restarts by the supervisor, since `up`.
     pub(crate) restarts: u32,
-    /// Failed attempts in a row.
+    /// Consecutive failed attempts.
     pub(crate) attempts: u32,
     pub(crate) started: Option<Instant>,
     pub(crate) ready_after: Option<Duration>,
@@ -66,9 +66,9 @@ pub(crate) struct Service {
     pub(crate) start_heard: bool,
     /// It is starting because its files changed, and the result has not been reported yet.
     pub(crate) reloading: bool,
-    /// Why what runs is not the version of the present files.
+    /// Why the running version is not that of the current files.
     pub(crate) held_back: Option<String>,
-    /// The event that led to what it does now.
+    /// The event that caused its current operation.
     pub(crate) cause: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) enum DesiredState {
     Running,
     /// Kept, and not running.
     Stopped,
-    /// Not there at all.
+    /// Does not exist.
     Gone,
 }
 
@@ -97,7 +97,7 @@ pub(crate) enum RestartReason {
     Reload,
     /// Its files changed, and the new version may run beside the old one.
     Swap,
-    /// The version of the present files did not become ready, and the one before is kept.
+    /// The version of the current files did not become ready, and the former one is kept.
     FallBack,
 }
 
@@ -111,34 +111,34 @@ pub(crate) struct Instance {
     pub(crate) run: u32,
 }
 
-/// Where a service is in its life, with just what exists there.
+/// The state of a service, with exactly the data that exists in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
-    /// There is nothing of it.
+    /// No instance exists.
     Absent,
-    /// It exists and does not run: not yet, or not any more because we stopped it.
+    /// It exists and does not run: not yet, or because we stopped it.
     Idle(Instance),
-    /// It runs, and nothing is proven.
+    /// It runs, but has not proven to be ready.
     Running(Instance),
     /// A client can do real work.
     Ready(Instance, String),
     /// It was ready and does not answer.
     Unhealthy(Instance, String),
-    /// It ended by itself and is started again at that moment.
+    /// It ended by itself and is started again at that time.
     Backoff(Instance, Instant, String),
-    /// It ended with success and is not to be started again.
+    /// It ended with success and is not started again.
     Completed(Instance),
     /// It has failed, until it is started again. An instance may exist for inspection, and may be running.
     Failed(Option<Instance>, Failure),
-    /// It has failed and does not run: it could not be started, or has ended badly.
+    /// It has failed and does not run: it could not be started, or exited with an error.
     Ended(Instance, Failure),
-    /// It ended again and again.
+    /// It ended repeatedly.
     CrashLoop(Instance, Failure),
-    /// It could not be stopped, so that it may still run: nothing takes its place until it ends, or somebody asks again.
+    /// It could not be stopped, so it may still run: nothing replaces it until it ends, or until another request.
     Unstoppable(Instance, Failure),
 }
 
-/// Why a service is not what was asked: in a line, and with everything known.
+/// Why a service is not as requested: a short reason, and everything known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) reason: String,
@@ -164,7 +164,7 @@ pub(crate) enum Operation {
     Settle,
     Stop,
     Remove,
-    /// Start a new version, and let it take over when it is ready.
+    /// Start a new version, which takes over when it is ready.
     Swap,
     /// It ended by itself: find out how.
     Examine,
@@ -195,17 +195,17 @@ impl Service {
         }
     }
 
-    /// A service whose instance is not the one that the profile wants.
+    /// A service whose instance is not the one that the profile describes.
     pub(crate) fn outdated(&self) -> bool {
         self.life.instance().is_some_and(|instance| self.moved || self.former.is_some() || instance.hash != self.spec.hash())
     }
 
-    /// What its instance, if there is one, was made from.
+    /// The spec of its instance, if there is one.
     pub(crate) fn made_from(&self) -> &ServiceSpec {
         self.former.as_deref().unwrap_or(&self.spec)
     }
 
-    /// Neither on its way nor able to get further by itself.
+    /// Neither changing nor able to continue by itself.
     pub(crate) fn settled(&self) -> bool {
         self.operation.is_none()
             && self.restart.is_none()
@@ -267,7 +267,7 @@ impl State {
         Self { goal, network: Network::Absent, services: IndexMap::new(), engine_answers: true }
     }
 
-    /// Takes over a new spec: what is new is wanted, what left is to go, what failed gets another chance.
+    /// Applies a new spec: new services are started, removed ones stopped, and failed ones tried again.
     pub(crate) fn adopt_spec(&mut self, services: &IndexMap<ServiceName, ServiceSpec>, cause: Option<u64>) {
         let mut former = std::mem::take(&mut self.services);
         for (name, spec) in services {
@@ -304,7 +304,7 @@ impl State {
 }
 
 impl Service {
-    /// Somebody asks for something else than before: what could not be stopped is tried once more.
+    /// A different request: what could not be stopped is tried once more.
     pub(crate) fn may_be_stopped_again(&mut self) {
         if let Lifecycle::Unstoppable(instance, _) = &self.life {
             self.life = Lifecycle::Running(instance.clone());

@@ -1,4 +1,4 @@
-//! Starts a new version of a process beside the old one, and lets it take over once it is ready.
+//! Starts a new version of a process beside the old one, which takes over once it is ready.
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,11 +11,11 @@ use super::{
 
 /// How a swap ended.
 pub(super) enum Swapped {
-    /// The new version serves, by this proof. The old one is to be retired.
+    /// The new version serves, with this proof. The old one must be retired.
     Moved(Instance, String),
     /// The new version has been ended again, and the old one serves as before.
     Failed(Evidence),
-    /// As above, because something else is wanted by now.
+    /// As above, because the goal has changed.
     Cancelled,
 }
 

@@ -1,4 +1,4 @@
-//! What callers see of an environment: published after each turn of its task.
+//! The view of an environment that callers get: published after each input of its task.
 
 use std::net::SocketAddrV4;
 
@@ -13,21 +13,21 @@ use crate::{
     store::{Goal, Record},
 };
 
-/// One environment as it is after one turn.
+/// One environment after one input.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// Counts the turns; a command's answer names the first that has seen it.
+    /// Counts the views; the answer to a command names the first view that reflects it.
     pub(crate) turn: u64,
     pub(crate) goal: Goal,
     pub(crate) status: Status,
-    /// Where metrics of its services are wanted.
+    /// Where its metrics are scraped.
     pub(crate) metrics_address: Option<SocketAddrV4>,
-    /// Services that can get no further by themselves: those that are as wanted, and those that gave up.
+    /// Services that do not continue by themselves: those that are as requested, and those that failed for good.
     pub(crate) settled: Vec<ServiceName>,
     pub(crate) failures: Vec<FailedService>,
-    /// Services that are wanted and cannot start, because a dependency cannot come to hold by itself.
+    /// Services that should run and cannot start, because a dependency cannot become ready by itself.
     pub(crate) blocked: Vec<BlockedService>,
-    /// The environment itself cannot get further.
+    /// The environment itself cannot continue.
     pub(crate) stuck: Option<String>,
     /// Nothing goes on until the engine answers again.
     pub(crate) engine_lost: bool,
@@ -108,7 +108,7 @@ impl View {
         }
     }
 
-    /// The environment's task has ended by a bug: nothing of it goes any further.
+    /// The environment's task has ended by a bug: nothing in it continues.
     pub(super) fn fail(&mut self) {
         self.turn += 1;
         self.status.phase = Phase::Failed;
@@ -124,12 +124,12 @@ impl View {
         self.blocked.iter().find(|blocked| blocked.name.as_str() == name)
     }
 
-    /// Whether the service goes no further by itself: it is as wanted, has failed, or waits for what cannot come.
+    /// Whether the service does not continue by itself: it is as requested, has failed, or waits for something that cannot happen.
     fn is_over(&self, name: &str) -> bool {
         self.settled.iter().any(|settled| settled.as_str() == name) || self.blocked_by(name).is_some()
     }
 
-    /// Services that wait for a dependency that may still come, with nothing in progress that would end in its own time.
+    /// Services that wait for a dependency that may still become ready, with nothing in progress that ends in a limited time.
     pub(crate) fn only_waits(&self) -> Vec<&str> {
         let services = || self.status.services.iter();
         let late = |state| matches!(state, ServiceState::Pending | ServiceState::Unhealthy);
@@ -209,7 +209,7 @@ fn state_of(service: &Service) -> ServiceState {
         Some(Operation::Start) => return ServiceState::Starting,
         Some(Operation::Stop | Operation::Remove) => return ServiceState::Stopping,
         Some(Operation::Examine) => return ServiceState::Unhealthy,
-        // While versions are swapped the old one serves.
+        // During a swap the old version serves.
         Some(Operation::Settle | Operation::Swap) | None => {}
     }
     match &service.life {

@@ -1,4 +1,4 @@
-//! Runs a command that a `watch` rule names: a build, or what `run` says. Its output goes to the service's log.
+//! Runs a command of a `watch` rule: a build, or what `run` names. Its output goes to the service's log.
 
 use std::{collections::VecDeque, path::Path, process::Stdio, time::Duration};
 
@@ -12,18 +12,18 @@ use crate::{log::Writer, process};
 
 /// Number of output lines to report for a failed command.
 const TOLD_LINES: usize = 40;
-/// Lines that are written to the log in one piece at most.
+/// The most lines that are written to the log at a time.
 const BATCH: usize = 1024;
-/// A longer line is written and told in pieces, so that one without an end does not fill the memory.
+/// A longer line is written in chunks, so that a line without an end does not fill the memory.
 const LONGEST_LINE: usize = 64 << 10;
-/// For what a command left running to close its output.
+/// How long remaining processes of a command may take to close its output.
 const LEFTOVERS: Duration = Duration::from_millis(500);
 
 pub(crate) struct Command<'a> {
     pub(crate) words: &'a [String],
     pub(crate) directory: &'a Path,
     pub(crate) variables: Vec<(String, String)>,
-    /// By which all that it starts is known.
+    /// The marker of every process that it starts.
     pub(crate) marker: String,
     pub(crate) log: Writer,
     /// The start of the service during which it runs.
@@ -32,7 +32,7 @@ pub(crate) struct Command<'a> {
 
 pub(crate) enum Ran {
     Well,
-    /// In a few words, and its last lines.
+    /// A short reason, and the last lines of output.
     Badly {
         how: String,
         lines: Vec<String>,
@@ -57,7 +57,7 @@ impl LastLines {
     }
 }
 
-/// Returns when it has ended, or nothing is left of it after it was cancelled.
+/// Returns when it has ended, or when nothing is left of it after it was cancelled.
 pub(crate) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> Ran {
     let Some((program, arguments)) = command.words.split_first() else { return Ran::Well };
     let mut log = command.log;
@@ -88,7 +88,7 @@ pub(crate) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
             log.push(now, command.run, stream, &line);
             last.push(&line);
         }
-        // A log that cannot be written counts what it loses.
+        // A failing log counts what it loses.
         let _ = log.flush();
     };
     let ended = async {
@@ -113,7 +113,7 @@ pub(crate) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
         () = cancelled.cancelled() => None,
     };
     let marker = command.marker;
-    // What a command leaves behind is nobody's.
+    // The command's remaining processes have no owner.
     let _ = tokio::task::spawn_blocking(move || process::sweep(&marker)).await;
     match status {
         None => Ran::Cancelled,

@@ -1,4 +1,4 @@
-//! What is done about changed files of one service.
+//! The reaction to changed files of one service.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,14 +27,14 @@ use crate::{
     spec::{Hook, Reaction, ServiceName, ServiceSpec, WatchRule},
 };
 
-/// Files that an event names.
+/// The most files that an event names.
 const NAMED: usize = 3;
-/// For a container to remove files that are gone.
+/// How long a container may take to remove files that are gone.
 const REMOVING: Duration = Duration::from_secs(10);
 /// For a command in a container after files are copied.
 const HOOK: Duration = Duration::from_mins(10);
 
-/// What jobs act through.
+/// What jobs work with.
 pub(crate) struct Tools {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) processes: Arc<HostProcesses>,
@@ -49,11 +49,11 @@ pub(crate) struct Job {
     pub(crate) spec: ServiceSpec,
     /// By rule.
     pub(crate) changes: BTreeMap<usize, BTreeSet<PathBuf>>,
-    /// Something has changed again: a build need not go on.
+    /// Something has changed again: a build need not continue.
     pub(crate) outdated: CancellationToken,
 }
 
-/// Why a rule was not carried out to its end.
+/// Why a rule was not completed.
 enum Ended {
     /// It failed, which has been reported, or there is nothing to do.
     Given,
@@ -66,13 +66,13 @@ impl Tools {
         self.processes.marker(service)
     }
 
-    /// A path as people know it.
+    /// A path as users know it.
     pub(crate) fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.project).unwrap_or(path).display().to_string()
     }
 }
 
-/// Executes the rules, and reports the result. Returns the rules it did not get to.
+/// Executes the rules, and reports the result. Returns the rules that it did not complete.
 pub(crate) async fn run_job(mut job: Job, handle: &Handle, tools: &Tools) -> BTreeMap<usize, BTreeSet<PathBuf>> {
     while let Some((index, paths)) = job.changes.pop_first() {
         let Some(rule) = job.spec.watch.get(index) else { continue };
@@ -139,7 +139,7 @@ impl Work<'_> {
         self.handle.reload(self.spec.name.clone(), how, cause).await.map(drop).map_err(|_| Ended::Given)
     }
 
-    /// Runs a command of the rule; returns the event of its success.
+    /// Runs a command of the rule. Returns the event of its success.
     async fn run(&self, words: &[String], what: &'static str, cause: u64) -> Result<u64, Ended> {
         let name = &self.spec.name;
         let run = self.tools.processes.last_run(name);
@@ -211,7 +211,7 @@ impl Work<'_> {
         let Some(container) =
             status.services.iter().find(|service| service.name == name.as_str()).and_then(|service| service.container.clone())
         else {
-            // There is none yet; it gets all files when it starts.
+            // There is no container yet; it gets all files when it starts.
             return Err(Ended::Given);
         };
         let (rule, all) = (self.rule.clone(), paths.clone());
@@ -243,7 +243,7 @@ impl Work<'_> {
         }
     }
 
-    /// Builds the service's image, with the output in its log; returns the event of its success, and what it was built from.
+    /// Builds the service's image, with the output in its log. Returns the event of its success, and the fingerprint of the image's files.
     async fn rebuild(&self, cause: u64) -> Result<(u64, String), Ended> {
         let name = &self.spec.name;
         let Some(build) = self.spec.build() else { return Err(Ended::Given) };
@@ -269,7 +269,7 @@ impl Work<'_> {
     }
 }
 
-/// Whether `rm` has removed what it was told to, else why not.
+/// Whether `rm` has removed the files; otherwise the reason.
 fn removal(output: &ExecOutput) -> Result<(), String> {
     if output.code == 0 {
         return Ok(());

@@ -1,9 +1,9 @@
-//! Hot reload: one task for each environment, which owns its watcher and answers changes of files.
+//! Hot reload: one task for each environment, which owns its watcher and reacts to changed files.
 //!
 //! Theory of operation. While the environment is up its `watch` rules are active. A change is published as an event, and then
-//! a job (`job`) does what the rule says: it builds, copies, runs a command, and at last asks the environment's own
-//! task to restart, swap, signal or replace the service, with the event as the cause. There is one job a service at a time;
-//! a change that comes in the meantime cancels the current build and is handled with the rest. The watcher gets a message while
+//! a job (`job`) does what the rule says: it builds, copies, runs a command, and finally asks the environment's own
+//! task to restart, swap, signal or replace the service, with the event as the cause. Each service has one job at a time;
+//! a change that comes in the meantime cancels the current build and is handled with the rest. The watcher is notified while
 //! a service is being built or started, so that what it writes then is not taken for its user's work.
 //!
 //! It never decides whether a service runs, and holds no state of one.
@@ -35,10 +35,10 @@ use job::{Job, run_job};
 
 pub(crate) use job::Tools;
 
-/// Asks are rare, and each is answered.
+/// Requests are rare, and each is answered.
 const ASKS: usize = 16;
 
-/// The way to the task. Cheap to clone.
+/// The handle of the task. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reloader {
     asks: mpsc::Sender<Ask>,
@@ -47,25 +47,25 @@ pub(crate) struct Reloader {
 struct Ask {
     services: Vec<ServiceSpec>,
     project: PathBuf,
-    /// Processes that ran before anybody watched.
+    /// Processes that ran before the watch began.
     adopted: HashMap<ServiceName, AdoptedStart>,
     done: oneshot::Sender<()>,
 }
 
 impl Reloader {
-    /// The way to the task, and the task, which its owner runs.
+    /// The handle, and the task, which its owner runs.
     pub(crate) fn begin(handle: Handle, tools: Arc<Tools>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (asks, inbox) = mpsc::channel(ASKS);
         let task = Task { handle, tools, inbox, watching: None, jobs: Jobs::default(), services: HashMap::new(), working: HashSet::new() };
         (Self { asks }, task.run(stop))
     }
 
-    /// Watches what this spec says, instead of what was watched before. Every change after this returns is answered.
+    /// Watches the files of this spec instead of the former ones. Every change after this returns is handled.
     pub(crate) async fn watch(&self, spec: &EnvironmentSpec) {
         self.ask(spec, HashMap::new()).await;
     }
 
-    /// The same, and answers changes that nobody saw: of files that are not what the process that was adopted was started with.
+    /// The same, and handles changes that nobody saw: of files that differ from those that the adopted process was started with.
     pub(crate) async fn watch_adopted(&self, spec: &EnvironmentSpec, processes: &HostProcesses) {
         let adopted = spec.services.keys().filter_map(|name| {
             let (run, at) = processes.newest(name)?;
@@ -91,7 +91,7 @@ struct Task {
     watching: Option<Watching>,
     jobs: Jobs,
     services: HashMap<ServiceName, Reloading>,
-    /// Services that the watcher knows to be building or starting.
+    /// Services that are being built or started, as the watcher knows.
     working: HashSet<ServiceName>,
 }
 
@@ -103,19 +103,19 @@ struct Watching {
 
 /// A service with a job.
 struct Reloading {
-    /// Cancelled when there is something newer to do.
+    /// Cancelled when there is a newer change.
     outdated: CancellationToken,
     /// Changes that arrived while the job was running.
     waiting: Changes,
 }
 
-/// What changed and has not been answered, by rule.
+/// What changed and has not been handled, by rule.
 type Changes = std::collections::BTreeMap<usize, BTreeSet<PathBuf>>;
 
-/// Jobs under way, and the services that they are for: one that panics says nothing itself.
+/// Running jobs, and their services: a job that panics reports nothing itself.
 #[derive(Default)]
 struct Jobs {
-    /// Each returns what it did not come to.
+    /// Each returns what it did not complete.
     set: JoinSet<Changes>,
     services: HashMap<tokio::task::Id, ServiceName>,
 }
@@ -162,7 +162,7 @@ impl Task {
                 Input::Observed(None) => self.watching = None,
                 Input::JobEnded(service, Ok(left)) => self.job_ended(service, left),
                 Input::JobEnded(service, Err(error)) => self.job_failed(service, &error),
-                // What it changes is done below.
+                // The resulting change is handled below.
                 Input::Viewed => {}
                 Input::Stop => break,
             }
@@ -276,7 +276,7 @@ impl Task {
         self.begin(name, changes);
     }
 
-    /// What a service writes while it is built or started may be its own product.
+    /// What a service writes while it is built or started may be its own output.
     fn tell_work(&mut self, view: &View) {
         let Some(watching) = &self.watching else { return };
         for spec in &watching.services {

@@ -1,5 +1,5 @@
-//! Images of the services' own: the fingerprints of what they are built from, the build with its output in the service's log,
-//! and the list of the files of the last one, with which a plan is explained.
+//! Images that services build: the fingerprints of their files, the build with its output in the service's log,
+//! and the list of files of the last build, with which a plan explains a rebuild.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,16 +24,16 @@ use crate::{
     spec::{BuildSecret, EnvironmentSpec, ImageBuild, ServiceName, ServiceSpec},
 };
 
-/// A builder that says nothing for so long has gone.
+/// A builder that is silent for this long has died.
 const SILENCE: Duration = Duration::from_mins(30);
 /// The most that a build secret may hold, in bytes: BuildKit takes no larger one.
 const LARGEST_SECRET: u64 = 500 << 10;
-/// Lines that a failure shows.
+/// The output lines that a failure shows.
 const SHOWN: usize = 30;
-/// Changed files that a plan names.
+/// The changed files that a plan names.
 const NAMED: usize = 3;
 
-/// Records in each service with an image of its own what that is built from; the files of each.
+/// Records the fingerprint of the image's files in each service that builds one. Returns the files of each.
 pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
     let builds: Vec<(ServiceName, ImageBuild)> =
         spec.services.iter().filter_map(|(name, service)| Some((name.clone(), service.build()?.clone()))).collect();
@@ -68,7 +68,7 @@ fn unreadable(service: &ServiceName, reason: &str) -> ApiError {
         .hint(format!("check `context` and `dockerfile` under `build` of `{service}`"))
 }
 
-/// Why `up` would build images anew, by service: `rebuild: 2 files changed (a, b)`.
+/// Why `up` would build images again, by service: `rebuild: 2 files changed (a, b)`.
 pub(crate) fn reasons(directory: &Path, now: &BTreeMap<ServiceName, Manifest>) -> BTreeMap<ServiceName, String> {
     let reason = |(name, manifest): (&ServiceName, &Manifest)| {
         let last: Manifest = serde_json::from_slice(&std::fs::read(list_of(directory, name)).ok()?).ok()?;
@@ -91,7 +91,7 @@ fn list_of(directory: &Path, service: &ServiceName) -> PathBuf {
 pub(crate) struct Builds {
     engine: Arc<dyn Engine>,
     logs: Logs,
-    /// Where the lists of files are kept.
+    /// The directory of the lists of files.
     directory: PathBuf,
 }
 
@@ -104,8 +104,8 @@ impl Builds {
         &self.directory
     }
 
-    /// The fingerprint of what the image was built from. `variables` are those of the shell, `run` is the one that the output
-    /// is filed under, and `tell` hears each line. Dropping it ends the build.
+    /// Builds the image and returns its fingerprint. `variables` are those of the shell, `run` is the start under which the output
+    /// is logged, and `tell` gets each line. Dropping it ends the build.
     pub(crate) async fn build(
         &self,
         spec: &ServiceSpec,
@@ -116,7 +116,7 @@ impl Builds {
     ) -> Result<String, Evidence> {
         let Some(build) = spec.build() else { return Err(Evidence::of("has no image of its own")) };
         let inputs = inputs(build, no_cache, variables).await.map_err(Evidence::of)?;
-        // What changes from here on is in the image or not, and not in the list: the next `up` builds once more.
+        // Later changes are in the image or not, and not in the list: the next `up` builds once more.
         let read = build.clone();
         let manifest = devenv_files::read_in_time(vec![read.context.clone()], move || manifest(&read)).await;
         let manifest = manifest.map_err(|error| Evidence::of(format!("its build context cannot be read: {error}")))?;
@@ -135,7 +135,7 @@ impl Builds {
                     tell(&line);
                     if let Some(log) = &mut log {
                         log.push(Timestamp::now(), run, LogStream::Stdout, line.as_bytes());
-                        // A log that cannot be written counts what it loses.
+                        // A failing log counts what it loses.
                         let _ = log.flush();
                     }
                     if last.len() == SHOWN {
@@ -163,7 +163,7 @@ impl Builds {
             std::fs::create_dir_all(&directory)?;
             devenv_files::write_with(&path, &text, 0o600, Durability::Cached)
         };
-        // Only a plan's words are made of it.
+        // It only explains a plan.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
             tracing::warn!(%error, service = %spec.name, "Cannot keep the list of files of a build.");
         }
@@ -171,7 +171,7 @@ impl Builds {
     }
 }
 
-/// The values of secrets, and the agents.
+/// The values of secrets, and the SSH agents.
 async fn inputs(build: &ImageBuild, no_cache: bool, variables: &BTreeMap<String, String>) -> Result<BuildInputs, String> {
     let mut inputs = BuildInputs { no_cache, ..BuildInputs::default() };
     for (id, secret) in &build.options.secrets {

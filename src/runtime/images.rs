@@ -1,4 +1,4 @@
-//! Images for machines that are to ask no registry: pulled ahead, written to an archive, taken over from one.
+//! Images for machines without a registry: pulled ahead, written to an archive, loaded from one.
 
 use std::{collections::BTreeMap, io::Seek, path::Path, sync::Arc};
 
@@ -14,11 +14,11 @@ use crate::{
     error::{describe, no_engine},
 };
 
-/// Progress messages to a client that reads more slowly than the engine sends.
+/// Progress messages for a client that reads more slowly than the engine sends.
 const WAITING: usize = 64;
 const PIECE: usize = 256 << 10;
 
-/// Pulls what is not here, all at the same time; the last message says what is here then, or what went wrong. The work is
+/// Pulls missing images, all at the same time. The last message lists the images, or says what failed. The work is
 /// done by the future, which the caller runs.
 pub(crate) fn fetch(
     engine: Arc<dyn Engine>,
@@ -28,7 +28,7 @@ pub(crate) fn fetch(
     (receiver, async move { pull(engine.as_ref(), &names, &news).await })
 }
 
-/// Ends when the images are here, or with the client that hears of them.
+/// Ends when the images are present, or when the client that follows is gone.
 async fn pull(engine: &dyn Engine, names: &[String], news: &mpsc::Sender<FetchMessage>) {
     let fetched = tokio::select! {
         () = news.closed() => return,
@@ -45,14 +45,14 @@ async fn have(engine: &dyn Engine, name: &str, news: &mpsc::Sender<FetchMessage>
     }
     let mut pull = engine.pull(name);
     while let Some(step) = pull.next().await {
-        // NewEvent may be missed.
+        // Events may be missed.
         let _ = news.try_send(FetchMessage::Progress { image: name.to_owned(), message: step?.to_string() });
     }
     let entry = entry(engine, name).await?.ok_or_else(|| EngineError::NotFound { what: "image", name: name.to_owned() })?;
     Ok(ImageEntry { fetched: true, ..entry })
 }
 
-/// Writes the images to the file, which is there as a whole or not at all.
+/// Writes the images to the file, which is complete or does not exist.
 pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> Result<Images, ApiError> {
     let mut images = Vec::new();
     for name in names {
@@ -77,7 +77,7 @@ pub(crate) async fn save(engine: &dyn Engine, names: &[String], file: &Path) -> 
     Ok(Images { images })
 }
 
-/// What an archive could not be written for.
+/// Why an archive could not be written.
 enum WriteError {
     Engine(EngineError),
     File(std::io::Error),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::engine::fake::FakeEngine;
 
-    /// The last word on one image.
+    /// The final result for one image.
     async fn fetched(engine: &FakeEngine, name: &str) -> FetchMessage {
         let (news, mut messages) = mpsc::channel(WAITING);
         pull(engine, &[name.to_owned()], &news).await;

@@ -1,7 +1,7 @@
-//! The variables that an environment's host processes inherit: those of the shell that last asked for it with `up`.
+//! The variables that an environment's host processes inherit: those of the shell that last ran `up`.
 //!
-//! They are in a file of their own that only the user can read, and neither in the environment's record nor in a spec, whose
-//! hash would change with the shell. What runs goes on with what it was started with; its next start takes these.
+//! They are in a file of their own that only the user can read, and not in the environment's record or in a spec, whose
+//! hash would change with the shell. A running process keeps its variables; its next start gets these.
 
 use std::{
     path::PathBuf,
@@ -22,7 +22,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// As they were kept last. Where none were, the daemon's own, which are those of the shell that started it.
+    /// The stored variables. Without any, the daemon's own, which are those of the shell that started it.
     pub(crate) fn open(path: PathBuf) -> Self {
         let kept = std::fs::read(&path).ok().and_then(|text| {
             serde_json::from_slice(&text)

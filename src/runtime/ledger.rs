@@ -1,4 +1,4 @@
-//! Scripts and data sets of a service, and what its data says of them.
+//! Scripts and data sets of a service, and the ledger in its data.
 
 use devenv_api::LedgerEntry;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use crate::{
 
 /// The result of applying scripts.
 pub(crate) struct Applied {
-    /// Nothing had been applied before: the data is as freshly initialised and seeded.
+    /// Nothing had been applied before: the data is freshly initialised and seeded.
     pub(crate) fresh: bool,
 }
 
@@ -40,7 +40,7 @@ impl EnvironmentRuntime {
         result.map(|()| Applied { fresh })
     }
 
-    /// Hears again what the data says of its scripts.
+    /// Reads the ledger in the data again.
     pub(crate) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
         let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
@@ -56,7 +56,7 @@ impl EnvironmentRuntime {
         ledger.lock_owned().await
     }
 
-    /// Keeps what the data said, in place of what it said before of the same databases.
+    /// Stores the ledgers that were read, in place of the former ones of the same databases.
     fn note(&self, service: &ServiceName, said: Vec<DatabaseRecords>) {
         let mut recorded = self.recorded.lock().expect("no code panics while it holds this lock");
         let known = recorded.entry(service.clone()).or_default();
@@ -64,7 +64,7 @@ impl EnvironmentRuntime {
         known.extend(said);
     }
 
-    /// The ledger of a service, by today's files and what its data was last heard to say.
+    /// The ledger of a service, from today's files and the last known content of its data's ledger.
     pub(crate) async fn ledger(&self, set: &ScriptSet) -> Result<Vec<LedgerEntry>, ScriptError> {
         let recorded = self.recorded.lock().expect("no code panics while it holds this lock").get(&set.service).cloned();
         match recorded {
@@ -86,7 +86,7 @@ impl EnvironmentRuntime {
         hex::encode(&Sha256::digest(lines.concat())[..8])
     }
 
-    /// Records today's file as what was applied; whether the set has it.
+    /// Records the current file as what was applied. Returns whether the set has it.
     pub(crate) async fn accept(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
         let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
@@ -96,7 +96,7 @@ impl EnvironmentRuntime {
         Ok(accepted)
     }
 
-    /// Applies a script again from its beginning; whether the set has it.
+    /// Applies a script again from its beginning. Returns whether the set has it.
     pub(crate) async fn run_again(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
         let _turn = self.turn(&set.service).await;
         let progress = |_: script::Progress<'_>| {};

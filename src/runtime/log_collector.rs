@@ -1,4 +1,4 @@
-//! Keeps what containers write: one task for each that runs, from the engine's log to ours.
+//! Collects the output of containers: one task for each running one, from the engine's log to ours.
 
 use std::{
     collections::HashMap,
@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::{engine::Engine, log::Logs, spec::ServiceName};
 
-/// Lines that are written in one piece at most.
+/// The most lines that are written at a time.
 const BATCH: usize = 4096;
 
-/// Cheap to share. Dropping it ends its tasks; what they have not kept yet, the next daemon fetches from the engine.
+/// Cheap to share. Dropping it ends its tasks; the next daemon fetches the rest from the engine.
 pub(crate) struct LogCollector {
     engine: Arc<dyn Engine>,
     logs: Logs,
@@ -27,7 +27,7 @@ impl LogCollector {
         Self { engine, logs, tasks: Mutex::default() }
     }
 
-    /// Keeps this start's output, once all of the one before is kept.
+    /// Collects this start's output, once that of the former start is complete.
     pub(crate) fn keep(&self, service: &ServiceName, container: &str, run: u32) {
         let mut tasks = self.tasks.lock().expect("no code panics while it holds this lock");
         let former = tasks.remove(service);
@@ -44,7 +44,7 @@ impl LogCollector {
         tasks.insert(service.clone(), task);
     }
 
-    /// Stops keeping: what is not kept yet, the next daemon fetches from the engine.
+    /// Stops collecting: the next daemon fetches the rest from the engine.
     pub(crate) fn end(&self) {
         for (_, task) in self.tasks.lock().expect("no code panics while it holds this lock").drain() {
             task.abort();

@@ -1,8 +1,8 @@
 //! Volumes with a file system of their own: a file in the state directory, a loop device, ext4.
 //!
-//! They are what faults of disks need: such a file system can be stopped or filled without anybody else's taking harm. All of
+//! Faults of disks need them: such a file system can be stopped or filled without harm to anything else. All of
 //! it is on the engine's own host and needs root there; elsewhere the service is refused with that reason. The file is
-//! the truth: a device that is gone after a boot is made again, and a file whose volume is gone is removed with it.
+//! the truth: a device that is gone after a boot is created again, and the file of a removed volume is removed too.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use crate::{spec::Size, store::create_private};
 
-/// The driver's options for a volume on a device of its own, which is made if it is not there.
+/// The driver's options for a volume on a device of its own, which is created if it does not exist.
 pub(crate) async fn options(directory: &Path, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {
     if !rustix::process::geteuid().is_root() {
         return Err(
@@ -30,9 +30,9 @@ pub(crate) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
             .map_err(|error| format!("cannot make a file in {}: {error}", directory.display()))?;
         let file = unfinished.path().to_string_lossy();
         unfinished.as_file().set_len(size.bytes()).map_err(|error| format!("cannot give {file} its size: {error}"))?;
-        // Without the directory that a check would put there: a database refuses a directory that is not empty.
+        // Without the directory that a file system check would create: a database refuses a directory that is not empty.
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", &file]).await?;
-        // A server that does not run as root has to be able to write there, and an engine does not give it what is not empty.
+        // A server that does not run as root must be able to write there, and an engine sets the owner only of empty volumes.
         run("debugfs", &["-w", "-R", "set_inode_field <2> mode 040777", &file]).await?;
         drop(file);
         devenv_files::put_in_place(unfinished, &image, Durability::Synced)
@@ -49,12 +49,12 @@ pub(crate) async fn options(directory: &Path, volume: &str, size: Size) -> Resul
     ]))
 }
 
-/// Devices and files of volumes that are not there any more.
+/// Devices and files of removed volumes.
 pub(crate) async fn sweep(directory: &Path, volumes: &[String]) {
     let Ok(files) = fs::read_dir(directory) else { return };
     for file in files.flatten() {
         let path = file.path();
-        // One that is being made is put in place or removed by its maker.
+        // Its maker puts it in place or removes it.
         if devenv_files::is_unfinished(&path) {
             continue;
         }
@@ -68,7 +68,7 @@ pub(crate) async fn sweep(directory: &Path, volumes: &[String]) {
     }
 }
 
-/// The disk of a volume that was removed and keeps its name: the next one begins empty.
+/// The disk of a removed volume whose name is used again: the next one begins empty.
 pub(crate) async fn discard(directory: &Path, volume: &str) -> Result<(), String> {
     let image = image(directory, volume);
     if image.exists() { remove(&image).await } else { Ok(()) }
@@ -81,7 +81,7 @@ async fn remove(image: &Path) -> Result<(), String> {
     fs::remove_file(image).map_err(|error| error.to_string())
 }
 
-/// The device of a volume, as reported by the kernel.
+/// The device of a volume, as the kernel reports it.
 pub(crate) fn device_of(directory: &Path, volume: &str) -> Option<String> {
     let image = fs::canonicalize(image(directory, volume)).ok()?;
     fs::read_dir("/sys/block").ok()?.flatten().find_map(|block| {

@@ -3,11 +3,11 @@
 //! # Theory of operation
 //!
 //! One task for each environment listens while the environment is up: on the gateway of the environment's network, where
-//! its containers reach the host and nobody else does, and on a port that is leased once and for all. So a scrape fails
-//! while no daemon runs, and finds the next one at the same place. Nothing is asked, counted or kept between two scrapes
-//! but what a container had used at the last.
+//! its containers reach the host and nobody else does, and on a permanently leased port. So a scrape fails
+//! while no daemon runs, and finds the next one at the same address. Between two scrapes nothing is asked, counted or stored
+//! except what a container had used at the last one.
 //!
-//! `/metrics` has the containers and the disk, `/metrics/SERVICE` what the service's server says of itself.
+//! `/metrics` has the containers and the disk, `/metrics/SERVICE` the metrics of the service's server.
 
 use std::{
     collections::HashMap,
@@ -42,7 +42,7 @@ use crate::{
 
 /// Time for scrapes in progress when the environment stops.
 const ENDING: Duration = Duration::from_secs(1);
-/// A ratio over less time says more of the scrapes than of the service.
+/// A ratio over less time says more about the scrapes than about the service.
 const SHORTEST: Duration = Duration::from_secs(1);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -62,7 +62,7 @@ pub(crate) struct MetricsServer {
 pub(crate) struct Used {
     at: Instant,
     cpu: Duration,
-    /// Of the processors it may use, up to then.
+    /// The fraction of the allowed processor time, up to then.
     ratio: Option<f64>,
 }
 
@@ -96,7 +96,7 @@ impl MetricsServer {
         end(serving.take()).await;
     }
 
-    /// Nothing if the network is not there yet: the next view says when to look again.
+    /// `None` if the network does not exist yet: the next view triggers another attempt.
     async fn serve(self: Arc<Self>, address: SocketAddrV4) -> Option<Serving> {
         let listener = match TcpListener::bind(address).await {
             Ok(listener) => listener,
@@ -166,7 +166,7 @@ impl MetricsServer {
         }
     }
 
-    /// Since the last scrape but those that came right after one another.
+    /// Since the last scrape, ignoring scrapes that follow at once.
     fn ratio(&self, container: &str, cpu: Duration, cpus: f64) -> Option<f64> {
         let now = Instant::now();
         let mut used = self.used.lock().expect("no code panics while it holds this lock");
@@ -221,7 +221,7 @@ fn disk(page: &mut Page, labels: metrics::Labels<'_>, ratio: f64) {
     page.gauge("devenv_disk_used_ratio", "Fraction of the data disk that is used.", labels, ratio);
 }
 
-/// As `df` counts: of what is not kept for root.
+/// As `df` counts: without the space reserved for root.
 fn disk_used(directory: &Path) -> Option<f64> {
     let disk = rustix::fs::statvfs(directory).ok()?;
     let used = disk.f_blocks.checked_sub(disk.f_bfree)?;

@@ -1,4 +1,4 @@
-//! Looks after services that run: probes and provisions them, keeps their output, runs those that are host processes.
+//! Operates running services: probes and provisions them, collects their output, and runs host processes.
 
 pub(crate) mod builds;
 pub(crate) mod hooks;
@@ -64,16 +64,16 @@ pub(crate) struct EnvironmentRuntime {
     runs: Mutex<HashMap<ServiceName, u32>>,
     project: PathBuf,
     checksums: Checksums,
-    /// What each service's data was last heard to say of its scripts.
+    /// The last known ledger of each service's data.
     recorded: Mutex<HashMap<ServiceName, Vec<DatabaseRecords>>>,
-    /// Whose turn it is at each service's ledger.
+    /// One lock for each service's ledger.
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been provisioned, by service.
     provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
     hooks: LifecycleHooks,
     /// Files of containers that are mounted instead of written into them, by service.
     mounted: PathBuf,
-    /// For how long a service without a probe must run until it is ready.
+    /// How long a service without a probe must run until it is ready.
     steady: Duration,
 }
 
@@ -113,7 +113,7 @@ impl EnvironmentRuntime {
         }
     }
 
-    /// Lets go of what this process has of the services: they keep running.
+    /// Drops what this process has of the services: they keep running.
     pub(crate) fn end(&self) {
         self.output.end();
         self.processes.end();
@@ -128,7 +128,7 @@ impl EnvironmentRuntime {
         &self.authority
     }
 
-    /// Builds the service's image; the fingerprint of what it was built from.
+    /// Builds the service's image. Returns the fingerprint of its files.
     pub(crate) async fn build(&self, spec: &ServiceSpec, no_cache: bool, tell: impl FnMut(&str) + Send) -> Result<String, Evidence> {
         let variables = self.processes.inherited.current();
         let run = self.last_run(&spec.name);
@@ -144,7 +144,7 @@ impl EnvironmentRuntime {
             Workload::Container(container) => ExecTarget::Container {
                 engine: self.engine.clone(),
                 id: instance.id.clone(),
-                // A secret that cannot be read has kept the service from being started.
+                // A secret that cannot be read has prevented the service's start.
                 environment: self.vault.resolve_all(container.secret_variables()).unwrap_or_default(),
             },
             Workload::Process(process) => ExecTarget::Process {
@@ -166,7 +166,7 @@ impl EnvironmentRuntime {
         let run = instance.run;
         let started = match &spec.workload {
             Workload::Process(_) => self.processes.started_at(&spec.name),
-            // Its files were copied into it, so they are what it has; what is newer is on its way.
+            // Its files were copied into it, so it has these; newer ones follow.
             Workload::Container(_) => Some(SystemTime::now()),
         };
         if let Some(started) = started {
@@ -231,7 +231,7 @@ impl ServiceRuntime for EnvironmentRuntime {
     fn keep_output(&self, spec: &ServiceSpec, instance: &Instance) {
         match &spec.workload {
             Workload::Container(_) => self.output.keep(&spec.name, &instance.id, instance.run.max(1)),
-            // Its process shim does, and it is the process shim who knows of its end.
+            // Its process shim does that, and knows of its end.
             Workload::Process(_) => self.processes.follow(&spec.name, instance.run),
         }
     }
@@ -242,7 +242,7 @@ impl ServiceRuntime for EnvironmentRuntime {
 
     async fn build_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence> {
         let tell = |line: &str| {
-            // Progress is for those who look; it may be missed.
+            // Progress is only informative and may be missed.
             let _ = progress.try_send(Progress { service: spec.name.clone(), message: line.to_owned() });
         };
         self.build(spec, false, tell).await.map(drop)

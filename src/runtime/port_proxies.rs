@@ -1,4 +1,4 @@
-//! Ports that the daemon holds for services whose versions come and go behind them, of one environment.
+//! Ports that the daemon holds for services whose versions are swapped, of one environment.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use crate::{
     watch::{PortProxy, RetiredBackend},
 };
 
-/// The ports that one version listens on, by the port that it is known by.
+/// The ports on which one version listens, by the public port.
 pub(crate) type Ports = BTreeMap<u16, u16>;
 
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ struct ServiceProxies {
 }
 
 impl PortProxies {
-    /// Listens on the ports, if nobody does yet. Connections wait until something serves.
+    /// Listens on the ports, if it does not yet. Connections wait until a version serves.
     pub(crate) async fn hold(&self, service: &ServiceName, ports: &[u16]) -> io::Result<()> {
         for port in ports {
             let services = self
@@ -68,7 +68,7 @@ impl PortProxies {
         }
     }
 
-    /// New connections wait from now on; returns when those of this start have ended, or were cut after the grace.
+    /// New connections wait from now on. Returns when those of this start have ended, or were closed after the grace.
     pub(crate) async fn drain(&self, service: &ServiceName, run: u32, grace: Duration) {
         let retired = {
             let mut all = self.services.lock().expect("no code panics while it holds this lock");
@@ -85,7 +85,7 @@ impl PortProxies {
         }
     }
 
-    /// The ports are nobody's any more.
+    /// Releases the ports.
     pub(crate) fn release(&self, service: &ServiceName) {
         self.services.lock().expect("no code panics while it holds this lock").remove(service);
     }
@@ -115,7 +115,7 @@ impl PortProxies {
 
 /// A port of its own for each, which the kernel chooses.
 pub(crate) fn choose(ports: &[u16]) -> io::Result<Ports> {
-    // All are held until the last is chosen, so that they differ.
+    // All are bound until the last is chosen, so that they differ.
     let listeners: Vec<(u16, TcpListener)> =
         ports.iter().map(|port| Ok((*port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))).collect::<io::Result<_>>()?;
     listeners.iter().map(|(port, listener)| Ok((*port, listener.local_addr()?.port()))).collect()

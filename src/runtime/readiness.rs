@@ -1,4 +1,4 @@
-//! From a service's start to the proof that a client can do real work: its first answer, provisioning, scripts, the golden
+//! From a service's start to the proof that a client can do real work: the first answer, provisioning, scripts, the golden
 //! volume.
 
 use std::{
@@ -17,10 +17,10 @@ use crate::{
     spec::{OfKind, Probe, ServiceSpec},
 };
 
-/// A proof is waited for so long, whatever provisioning and scripts have left of the service's time.
+/// The least time for the proof, whatever provisioning and scripts have left of the service's limit.
 const PROOF: Duration = Duration::from_secs(10);
 
-/// A service without a probe is ready once it has run for so long. The guide names it.
+/// A service without a probe is ready once it has run for this long. The guide names it.
 pub(crate) const STEADY: Duration = Duration::from_secs(1);
 
 /// One start of one service.
@@ -45,7 +45,7 @@ impl<'a> ReadinessCheck<'a> {
         Self { runtime, spec, instance, news, probe, cx: runtime.context(spec, instance), began: Instant::now() }
     }
 
-    /// What proves it.
+    /// Proves it.
     pub(crate) async fn settle(&self) -> Result<String, Evidence> {
         let golden = &self.runtime.golden;
         if self.probe == Probe::None && self.spec.proof.is_none() {
@@ -68,7 +68,7 @@ impl<'a> ReadinessCheck<'a> {
     }
 
     /// Waits for the first answer. If the data has another superuser password than this environment, sets it
-    /// over the server's own socket, which nobody but us reaches.
+    /// over the server's own socket, which only devenv reaches.
     async fn answer(&self) -> Result<ProbeSuccess, Evidence> {
         let refused = tokio::sync::Notify::new();
         let hear = |failure: &ProbeFailure| {
@@ -133,7 +133,7 @@ impl<'a> ReadinessCheck<'a> {
         !self.runtime.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
     }
 
-    /// Returns whether anything had to be changed. `again`: all of it has been provisioned before.
+    /// Returns whether anything had to be changed. `again`: everything has been provisioned before.
     async fn provision(&self, again: bool) -> Result<bool, Evidence> {
         let mut changed = false;
         for provision in &self.spec.provision {
@@ -147,7 +147,7 @@ impl<'a> ReadinessCheck<'a> {
         Ok(changed)
     }
 
-    /// Provisions, and starts over if the server restarts within its time: every
+    /// Provisions, and starts over if the server restarts within the time limit: every
     /// step may be repeated.
     async fn provide(&self, provision: &OfKind, again: bool) -> Result<Vec<Change>, Evidence> {
         loop {
@@ -169,7 +169,7 @@ impl<'a> ReadinessCheck<'a> {
         ProvisionContext { vault: self.runtime.vault.clone(), authority: Some(self.runtime.authority.clone()), again }
     }
 
-    /// Asks until there is a proof, until so long after the beginning.
+    /// Probes until there is a proof, or until the limit since the start.
     async fn ask(&self, probe: &Probe, limit: Duration, hear: impl FnMut(&ProbeFailure) + Send) -> Result<ProbeSuccess, Evidence> {
         let left = limit.saturating_sub(self.began.elapsed());
         match probe::until_ready(probe, &self.cx, Schedule::until(left), hear).await {

@@ -1,7 +1,7 @@
-//! The tasks of one environment: begun together, watched for bugs, and ended before anything of theirs is removed.
+//! The tasks of one environment: started together, watched for bugs, and ended before any of their files is removed.
 //!
 //! Everything that runs for an environment runs in its [`Tasks`]: its own task, hot reload, forwarded ports, metrics, faults.
-//! They end with the environment's token, which is a child of the daemon's. One that ends by a bug is reported to the registry
+//! They end with the environment's token, which is a child of the daemon's. One that a bug ends is reported to the registry
 //! (`environment::lifecycle`), which restarts the environment.
 
 use std::{any::Any, panic::AssertUnwindSafe};
@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::spec::EnvironmentId;
 
-/// Cheap to clone; all clones are the same. They keep nothing of the environment.
+/// Cheap to clone; clones share everything. It does not keep the environment in memory.
 #[derive(Clone)]
 pub(crate) struct Tasks {
     environment: EnvironmentId,
@@ -23,7 +23,7 @@ pub(crate) struct Tasks {
     failures: mpsc::UnboundedSender<Failed>,
 }
 
-/// A task that has ended by a bug.
+/// A task that a bug has ended.
 pub(crate) struct Failed {
     pub(crate) environment: EnvironmentId,
     pub(crate) task: &'static str,
@@ -35,14 +35,14 @@ impl Tasks {
         Self { environment, running: TaskTracker::new(), end: daemon.child_token(), failures }
     }
 
-    /// Runs it with the others; `task` names it in messages.
+    /// Runs it with the others; `task` is its name in messages.
     pub(crate) fn spawn(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let (environment, failures) = (self.environment.clone(), self.failures.clone());
         self.running.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 let message = said(panic.as_ref());
                 tracing::error!(%environment, task, message, "A task of an environment ended by a bug.");
-                // Nobody hears of it in a daemon that is ending.
+                // There is no receiver in a daemon that is ending.
                 let _ = failures.send(Failed { environment, task, message });
             }
         });
@@ -61,7 +61,7 @@ impl Tasks {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("it panicked").to_owned()

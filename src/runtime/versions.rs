@@ -1,13 +1,13 @@
-//! The last version of each service that became ready: its files, kept, so that it can be started again when the next one
+//! The last version of each service that became ready: its files are kept, so that it can be started again when the next one
 //! does not become ready.
 //!
-//! Theory of operation. A version is the files that the service's rules watch and, where a rule builds, what its command
-//! names. They are copied once the version is ready, if nothing changed since its start: else nobody knows what it read.
-//! To fall back leaves a mark that lists the files. While that is there, and all are as it says, starts are those of the
-//! version that was kept: in a tree that mirrors the project, in which the kept files are real and all else is links to
-//! what the project has.
+//! Theory of operation. A version consists of the files that the service's rules watch and, if a rule builds, those that its command
+//! names. They are copied once the version is ready, if nothing changed since its start; otherwise it is unknown what it read.
+//! A fallback writes a mark that lists the files. While the mark exists and the files match it, starts use the
+//! kept version: in a tree that mirrors the project, in which the kept files are real and everything else links to
+//! the project.
 //!
-//! Called by the service runtime; it starts nothing itself.
+//! The service runtime calls this; it starts nothing itself.
 
 mod changes;
 mod stamp;
@@ -34,11 +34,11 @@ use stamp::{Stamp, Stamps};
 
 pub(crate) use changes::AdoptedStart;
 
-/// A version with more is not kept: copying it would be felt, and fill the disk.
+/// A larger version is not kept: copying it would take too long, and fill the disk.
 const FILES: usize = 20_000;
 const BYTES: u64 = 256 * 1024 * 1024;
 
-/// What running writes beside the files that it runs, by their names and times: a link would mix up two versions.
+/// What a running program writes beside its own files, by name and time: a link would mix up two versions.
 const CACHES: [&str; 1] = ["__pycache__"];
 
 /// In a service's directory: the version, the next one while it is being copied, and the mark.
@@ -53,7 +53,7 @@ pub(crate) struct Versions {
     directory: PathBuf,
     project: PathBuf,
     /// Held while files are copied or moved: copying continues when the caller is gone. Services that have
-    /// too many of them are looked at once.
+    /// too many files are scanned only once.
     turn: Mutex<HashSet<ServiceName>>,
 }
 
@@ -61,13 +61,13 @@ pub(crate) struct Versions {
 struct Manifest {
     run: u32,
     spec: SpecHash,
-    /// What the tree mirrors.
+    /// The directory that the tree mirrors.
     base: PathBuf,
     /// By the path below the base: the file as it was when it was copied.
     files: Stamps,
 }
 
-/// Why a version was not kept. The one before stays what it was, unless it is too large.
+/// Why a version was not kept. The former one stays, unless it is too large.
 #[derive(Debug, thiserror::Error)]
 enum NotKept {
     #[error("{0} was modified after the start")]
@@ -85,7 +85,7 @@ impl Versions {
         Self { directory, project, turn: Mutex::default() }
     }
 
-    /// Keeps what the service runs, which has been ready since `started`. Blocks.
+    /// Keeps the version that the service runs, which has been ready since `started`. Blocks.
     pub(crate) fn keep(&self, spec: &ServiceSpec, run: u32, started: SystemTime) {
         if !is_kept(spec) || self.mark(&spec.name).exists() {
             return;
@@ -103,10 +103,10 @@ impl Versions {
         }
     }
 
-    /// From now on the version that was kept is started: the number of its run, if there is one. Blocks.
+    /// From now on the kept version is started. Returns the number of its run, if there is one. Blocks.
     pub(crate) fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {
         let kept = self.manifest(&spec.name).filter(|kept| kept.spec == spec.hash())?;
-        // Once: when it does not become ready either, there is nothing to go back to.
+        // Only once: if it does not become ready either, there is nothing to fall back to.
         let marked = File::create_new(self.mark(&spec.name))
             .and_then(|mut mark| mark.write_all(&serde_json::to_vec(&self.stamps(&spec.name, &spec.watch)).map_err(io::Error::other)?));
         marked
@@ -117,17 +117,17 @@ impl Versions {
 
     /// From now on the project's files are started as they are.
     pub(crate) fn go_on(&self, service: &ServiceName) {
-        // It is mostly not there.
+        // Mostly it does not exist.
         let _ = fs::remove_file(self.mark(service));
     }
 
-    /// Nothing is kept of the service any more.
+    /// Removes everything that is kept of the service.
     pub(crate) fn forget(&self, service: &ServiceName) {
         self.turn().remove(service);
         remove(&self.of(service));
     }
 
-    /// The service as it is to be started: with the directory and the words of the version to go back to, if it fell back.
+    /// The service as it must be started: after a fallback, with the directory and the words of the kept version.
     /// Blocks.
     pub(crate) fn to_start(&self, spec: &ServiceSpec) -> ServiceSpec {
         let mut spec = spec.clone();
@@ -143,7 +143,7 @@ impl Versions {
         spec
     }
 
-    /// The files that belong in the service's container, if it fell back. Blocks.
+    /// The files for the service's container after a fallback. Blocks.
     pub(crate) fn synced_files(&self, spec: &ServiceSpec) -> Option<Vec<UploadFile>> {
         let kept = self.fallen_back_to(&spec.name, &spec.watch)?;
         let tree = self.tree(&spec.name);
@@ -156,12 +156,12 @@ impl Versions {
         Some(kept.files.0.keys().filter_map(upload).collect())
     }
 
-    /// The version to start, if the mark is there and nothing was written since. While it is there nothing is copied.
+    /// The version to start, if the mark exists and nothing was written since. While it exists nothing is copied.
     fn fallen_back_to(&self, service: &ServiceName, rules: &[WatchRule]) -> Option<Manifest> {
         let mark = fs::read(self.mark(service)).ok()?;
         let is_same = match serde_json::from_slice::<Stamps>(&mark) {
             Ok(then) => then == self.stamps(service, rules),
-            // Of an earlier devenv, which went by times alone.
+            // By an older devenv, which compared only times.
             Err(_) => {
                 let marked = fs::metadata(self.mark(service)).and_then(|mark| mark.modified()).ok()?;
                 let written = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.modified().is_ok_and(|at| at > marked));
@@ -175,7 +175,7 @@ impl Versions {
         self.manifest(service)
     }
 
-    /// The watched files as they are. Times alone would not do: a file that is restored may have an old one.
+    /// The watched files as they are. Times alone do not suffice: a restored file may have an old one.
     fn stamps(&self, service: &ServiceName, rules: &[WatchRule]) -> Stamps {
         let stamp = |path: PathBuf| Some((fs::metadata(&path).ok().as_ref().and_then(Stamp::of)?, path));
         Stamps(self.watched(service, rules).into_iter().filter_map(stamp).map(|(stamp, path)| (path, stamp)).collect())
@@ -221,7 +221,7 @@ impl Versions {
         Ok(())
     }
 
-    /// What makes up a version.
+    /// The files of a version.
     fn files(&self, spec: &ServiceSpec) -> Result<Vec<PathBuf>, NotKept> {
         let mut files: BTreeSet<PathBuf> = self.watched(&spec.name, &spec.watch).into_iter().collect();
         if let Workload::Process(process) = &spec.workload
@@ -242,7 +242,7 @@ impl Versions {
         rules.iter().enumerate().flat_map(|(index, rule)| watch::files(&self.project, &watched(service, index, rule))).collect()
     }
 
-    /// The project, or what is above all that the version has.
+    /// The project, or the common parent of everything that the version has.
     fn base(&self, spec: &ServiceSpec, files: &[PathBuf]) -> PathBuf {
         let directory = match &spec.workload {
             Workload::Process(process) => Some(process.directory.as_path()),
@@ -254,11 +254,11 @@ impl Versions {
         })
     }
 
-    /// Links what the version does not have to what the project has today, and makes the version's files the newest, so
-    /// that whatever goes by times takes them for changed.
+    /// Links what the version does not have to the project's files, and makes the version's files the newest, so
+    /// that programs that compare times take them for changed.
     fn furnish(&self, service: &ServiceName, rules: &[WatchRule], kept: &Manifest) -> io::Result<()> {
         let tree = self.tree(service);
-        // What came with the newer version is not the version's.
+        // What came with the newer version does not belong to it.
         let newer: HashSet<PathBuf> = self.watched(service, rules).into_iter().collect();
         let mut directories: BTreeSet<&Path> = kept.files.0.keys().flat_map(|file| file.ancestors().skip(1)).collect();
         directories.insert(Path::new(""));
@@ -314,7 +314,7 @@ impl Manifest {
         }
         for word in &mut process.command {
             let path = Path::new(word);
-            // Only a whole path can be distinguished from other words.
+            // Only an absolute path can be distinguished from other words.
             if path.is_absolute() && self.files.0.keys().any(|file| self.base.join(file).starts_with(path)) {
                 *word = moved(path).map_or_else(|| word.clone(), |path| path.display().to_string());
             }
@@ -322,7 +322,7 @@ impl Manifest {
     }
 }
 
-/// Whether there is a moment at which a version proves itself, and one at which it may have to be started again.
+/// Whether a version can prove itself, and may have to be started again later.
 fn is_kept(spec: &ServiceSpec) -> bool {
     let replaces = |rule: &WatchRule| matches!(rule.reaction, Reaction::Restart | Reaction::Sync { signal: None, exec: None, .. });
     // A rebuilt image replaces the old one.
@@ -330,8 +330,8 @@ fn is_kept(spec: &ServiceSpec) -> bool {
     spec.probe != Probe::None && spec.watch.iter().any(replaces) && !spec.watch.iter().any(rebuilds)
 }
 
-/// What the command names below the project: an executable by itself, another file with all that lies beside it (what a
-/// build makes is mostly a directory), a directory whole. Never what the process's own directory is in.
+/// The files below the project that the command names: an executable by itself, another file with its whole directory (what a
+/// build makes is mostly a directory), a directory completely. Never one that contains the process's own directory.
 fn named_by(process: &ProcessSpec, project: &Path) -> Vec<PathBuf> {
     let is_program = |data: &Metadata| data.permissions().mode() & 0o111 != 0;
     let mut named = Vec::new();

@@ -1,4 +1,4 @@
-//! Files that `watch` rules name, as the watcher looks for them and as containers get them. Used by versions and by hot reload.
+//! Files of `watch` rules, as the watcher looks for them and as containers get them. Used by versions and by hot reload.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -13,7 +13,7 @@ pub(crate) fn watched(service: &ServiceName, index: usize, rule: &WatchRule) -> 
     Rule { service: service.to_string(), index, paths: rule.paths.clone(), ignore: rule.ignore.clone(), include: rule.include.clone() }
 }
 
-/// A file as it goes into a container; nothing if it is gone or does not belong there.
+/// The file as it goes into a container; `None` if it is gone or does not belong there.
 pub(crate) fn upload(rule: &WatchRule, file: &Path) -> Option<UploadFile> {
     let path = rule.target(file)?;
     let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;

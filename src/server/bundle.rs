@@ -1,4 +1,4 @@
-//! What a failure leaves to be read: everything that is known of an environment, as text, without its secrets.
+//! Diagnostics of a failed run: everything that is known of an environment, as text, without its secrets.
 
 use std::{
     sync::{
@@ -25,21 +25,21 @@ use crate::{
     },
 };
 
-/// A piece of a file on its way.
+/// The size of one chunk.
 const PIECE: usize = 256 * 1024;
-/// A shorter value would be found in words.
+/// A shorter value would match parts of words.
 const SHORTEST: usize = 4;
-/// What is kept of one service's log: its end.
+/// The last part of one service's log.
 const LONGEST_LOG: usize = 8 << 20;
-/// Pieces on their way to a client that writes more slowly than we read.
+/// Chunks for a client that writes more slowly than we read.
 const WAITING: usize = 8;
 
-/// Takes secrets out.
+/// Masks secrets.
 struct Censor {
     vault: Vault,
     /// Those that users gave.
     besides: Vec<String>,
-    /// How many values were taken out.
+    /// How many values were masked.
     masked: AtomicUsize,
 }
 
@@ -64,7 +64,7 @@ impl Censor {
         text
     }
 
-    /// For text that no program reads back: what has the name of a secret goes as well.
+    /// For text that no program parses: values with the name of a secret are masked too.
     fn redact_named(&self, text: &str) -> String {
         let masked = |found: &Captures<'_>| {
             let (name, value) = (&found[1], &found[2]);
@@ -80,7 +80,7 @@ impl Censor {
 }
 
 impl Daemon {
-    /// The files, piece by piece.
+    /// The files, chunk by chunk.
     pub(super) async fn bundle(self: Arc<Self>, request: BundleRequest) -> Result<mpsc::Receiver<BundleFile>, ApiError> {
         let environment = self.environments.require(&request.target)?;
         let record = environment.handle.record().await?;
@@ -91,17 +91,17 @@ impl Daemon {
             file("status.json", pretty(&status)),
             file("junit.xml", junit(&status)),
         ];
-        // Secrets stand in a spec by name only, but for those that users gave.
+        // A spec contains only the names of secrets, except those that users gave.
         files.extend(record.spec.as_ref().map(|spec| file("spec.json", pretty(&without_sensitive(spec)))));
         files.extend(request.files);
         let (sender, receiver) = mpsc::channel(WAITING);
         let mut besides = request.secrets;
         besides.extend(record.spec.iter().flat_map(sensitive_values));
-        // A value that holds another goes first.
+        // A value that contains another one is masked first.
         besides.sort_by_key(|value| std::cmp::Reverse(value.len()));
         let censor = Censor { vault: environment.vault.clone(), besides, masked: AtomicUsize::new(0) };
         let (events, logs) = (environment.handle.events.clone(), environment.logs.clone());
-        // Reading files blocks; it ends when the client goes.
+        // Reading files blocks; it ends when the client disconnects.
         tokio::task::spawn_blocking(move || {
             for file in files {
                 if send(&sender, &censor, &file.path, &file.text).is_none() {
@@ -151,9 +151,9 @@ fn tell_history(
     Ok(())
 }
 
-/// Without secrets, in pieces. `None` if nobody takes them any more.
+/// Without secrets, in chunks. `None` if the client is gone.
 fn send(sender: &mpsc::Sender<BundleFile>, censor: &Censor, path: &str, text: &str) -> Option<()> {
-    // Before it is cut: a secret must not be cut in two.
+    // Before it is split: a secret must not be split in two.
     let mut text = censor.redact(text);
     if path.ends_with(".txt") || path.ends_with(".log") {
         text = censor.redact_named(&text);
@@ -169,7 +169,7 @@ fn send(sender: &mpsc::Sender<BundleFile>, censor: &Censor, path: &str, text: &s
     }
 }
 
-/// Values that users gave, long enough that they are no words of other texts.
+/// Values that users gave, long enough not to be common words.
 fn sensitive_values(spec: &EnvironmentSpec) -> Vec<String> {
     let templates = spec.variables.values().flat_map(|variable| [&variable.host, &variable.container]);
     let services = spec.services.values().flat_map(|service| match &service.workload {
@@ -181,7 +181,7 @@ fn sensitive_values(spec: &EnvironmentSpec) -> Vec<String> {
     values.filter(|value| value.len() >= SHORTEST).map(str::to_owned).collect()
 }
 
-/// A spec as JSON in which what users gave and keep secret is masked.
+/// A spec as JSON with the secrets of users masked.
 fn without_sensitive(spec: &EnvironmentSpec) -> serde_json::Value {
     fn mask(value: &mut serde_json::Value) {
         match value {
@@ -200,7 +200,7 @@ fn without_sensitive(spec: &EnvironmentSpec) -> serde_json::Value {
     value
 }
 
-/// The last place at or before this one where a text can be cut.
+/// The last position at or before this one where a text can be split.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|place| text.is_char_boundary(*place)).unwrap_or_default()
 }
@@ -236,7 +236,7 @@ fn pretty(document: &impl serde::Serialize) -> String {
     text + "\n"
 }
 
-/// What the environment itself did, for tools that show test reports: a case for each service.
+/// The environment's own actions, for tools that show test reports: a case for each service.
 fn junit(status: &Status) -> String {
     let degraded = if status.phase == Phase::Ready { "" } else { " degraded" };
     let mut suite = TestSuite::new(format!("devenv{degraded}"));

@@ -1,4 +1,4 @@
-//! What there is of data: scripts and their ledger, snapshots, backups.
+//! Data: scripts and their ledger, snapshots, backups.
 
 use std::sync::Arc;
 

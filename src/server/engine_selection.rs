@@ -1,4 +1,4 @@
-//! Every request may name the engine that its sender means.
+//! Every request may name the engine that its sender selects.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Environments: up, down, and everything in between.
+//! Environments: status, plan and wait.
 
 use std::{
     sync::Arc,
@@ -56,7 +56,7 @@ pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     }))
 }
 
-/// `Err` if the time ran out.
+/// `Err` if the time limit expired.
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Result<T, ()> {
     match limit {
         Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| ()),
@@ -89,7 +89,7 @@ fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
         return Err(CommandError::NotUp.into());
     }
     failures_of(view, names)?;
-    // What can be done without is waited for only by name.
+    // Optional services are waited for only if they are named.
     let needed = |service: &devenv_api::Service| match names {
         [] => service.optional != Some(true),
         names => names.iter().any(|name| name.as_str() == service.name),
@@ -114,7 +114,7 @@ fn waited(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     }
 }
 
-/// It has completed, and no service waits for that: then it is no one-shot, but a program that did not stay.
+/// It has completed, and no service waits for that: then it is not a one-shot, but a program that exited.
 fn has_ended_unasked(service: &devenv_api::Service, all: &[devenv_api::Service]) -> bool {
     let is_awaited = all.iter().any(|other| other.depends_on.get(&service.name) == Some(&Condition::Completed));
     service.state == ServiceState::Completed && !is_awaited

@@ -43,7 +43,7 @@ pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) ->
     Ok(switch(EXEC_PROTOCOL))
 }
 
-/// What was asked, and the connection that is to come.
+/// The request, and the connection that follows.
 pub(super) async fn upgrade<T: DeserializeOwned>(mut request: Request) -> Result<(OnUpgrade, T), Failed> {
     let activity = |message: &str| Failed(ApiError::new(ErrorCode::Usage, message));
     let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| activity("this request needs a connection upgrade"))?;
@@ -51,7 +51,7 @@ pub(super) async fn upgrade<T: DeserializeOwned>(mut request: Request) -> Result
     Ok((connection, serde_json::from_slice(&body).map_err(|error| activity(&error.to_string()))?))
 }
 
-/// The last word in HTTP.
+/// The last HTTP message.
 pub(super) fn switch(protocol: &'static str) -> Response {
     (StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, protocol)]).into_response()
 }

@@ -1,4 +1,4 @@
-//! Images that are pulled ahead or travel in archives.
+//! Images that are pulled ahead or carried in archives.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Leases: the connection itself is the claim, and what was claimed ends with it, however its holder died. And what a
-//! failed run leaves to be read.
+//! Leases: the connection itself is the claim, and what was claimed ends with it, however its holder ends. Also test
+//! environments, which a connection holds in the same way.
 
 use std::sync::Arc;
 
@@ -22,17 +22,17 @@ use super::{
 };
 use crate::{operation, reconcile::CommandError};
 
-/// A command is a word.
+/// A command is one short line.
 const LONGEST_LINE: usize = 1024;
 
-/// What a holder and the daemon say to one another.
+/// The messages of a holder and the daemon.
 type Line<C> = Framed<C, LinesCodec>;
 
 /// How a claim ends.
 enum End {
     Released,
     Keep,
-    /// The connection is gone, or this daemon is about to be.
+    /// The connection is gone, or this daemon is about to end.
     Lost,
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn bundle(State(daemon): State<Arc<Daemon>>, Json(request): Jso
     Ok(ndjson(received(daemon.bundle(request).await?)))
 }
 
-/// Has a lease made, and has it ended with the connection.
+/// Makes a lease, and ends it with the connection.
 async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + Unpin + Send, request: LeaseRequest) {
     let mut line = Framed::new(connection, LinesCodec::new_with_max_length(LONGEST_LINE));
     let asked_by = AskedBy { command: "devenv lease".to_owned(), ..AskedBy::default() };
@@ -77,7 +77,7 @@ async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + U
         database: granted.database.clone(),
         variables: granted.variables.clone(),
     };
-    // Neither keeps the environment, should it be removed while the lease lasts.
+    // Neither keeps the environment in memory, in case it is removed while the lease lasts.
     let (id, _used) = (environment.id.clone(), environment.activity.begin());
     drop(environment);
     // A client that has disconnected in the meantime is noticed immediately.
@@ -89,7 +89,7 @@ async fn hold_lease(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + U
     daemon.operations.give_back(&id, granted, asked_by).await;
 }
 
-/// Has an environment made that is the holder's alone, and has it removed with the connection.
+/// Creates an environment for this holder only, and removes it with the connection.
 async fn hold_environment(daemon: &Daemon, connection: impl AsyncRead + AsyncWrite + Unpin + Send, request: HoldRequest) {
     let mut line = Framed::new(connection, LinesCodec::new_with_max_length(LONGEST_LINE));
     let asked_by = AskedBy { command: "devenv test".to_owned(), ..AskedBy::default() };
@@ -103,7 +103,7 @@ async fn hold_environment(daemon: &Daemon, connection: impl AsyncRead + AsyncWri
     let held = LeaseMessage::Held { environment: id.to_string(), marker: operation::mark(&id, "test") };
     let _ = say(&mut line, &held).await;
     let over = match until_end(daemon, &mut line).await {
-        // The next daemon finds it, and the command that held it starts that one.
+        // The next daemon finds it; the command that held it starts that daemon.
         End::Lost if daemon.stop.is_cancelled() => return,
         End::Keep => match daemon.environments.get(&id) {
             Some(environment) => environment.handle.keep().await.map_err(ApiError::from),

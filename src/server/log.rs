@@ -14,14 +14,14 @@ use super::{
 };
 use crate::{blocking, log::Query, reconcile::CommandError};
 
-/// Lines on their way to a client that reads more slowly than we do.
+/// Lines for a client that reads more slowly than we do.
 const WAITING: usize = 1024;
 
 pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<LogsRequest>) -> Result<Response, Failed> {
     let environment = daemon.environments.require(&request.target)?;
     let usage = |message: String| ApiError::new(ErrorCode::Usage, message);
     let status = environment.handle.status();
-    // What is not there any more may still have said something.
+    // A service that does not exist any more may have logged something.
     let unknown = |name: &&String| !status.services.iter().any(|service| service.name == **name) && !environment.logs.has(name);
     if let Some(unknown) = request.services.iter().find(unknown) {
         return Err(CommandError::NoService(unknown.clone()).into());
@@ -80,7 +80,7 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         let ended = environment.ended();
         tokio::spawn(async move {
             tokio::pin!(ended);
-            // Ends when the client goes (the channel closes), or with the environment.
+            // Ends when the client disconnects (the channel closes), or with the environment.
             loop {
                 tokio::select! {
                     () = sender.closed() => return,
@@ -98,7 +98,7 @@ pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<
         });
     } else {
         let history = environment.logs.history(query).map_err(fail)?;
-        // Reading files blocks; it ends when the client goes.
+        // Reading files blocks; it ends when the client disconnects.
         tokio::task::spawn_blocking(move || {
             for line in history.flatten().filter(early) {
                 if sender.blocking_send(line).is_err() {

@@ -1,5 +1,5 @@
-//! HTTP over the daemon's unix socket: one file for each noun. Handlers translate; what is done is done by the
-//! environments' own tasks, through their handles.
+//! HTTP over the daemon's unix socket: one file for each noun. Handlers only translate; the environments' own tasks
+//! do the work, through their handles.
 
 mod bundle;
 mod chaos;
@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{environment::Environments, operation::Operations, paths::Paths};
 
-/// Refuses requests of clients that mean another engine than the daemon's.
+/// Refuses requests of clients that select another engine than the daemon's.
 pub(crate) type EngineCheck = Box<dyn Fn(EngineSelection) -> Result<(), ApiError> + Send + Sync>;
 
-/// What handlers work with.
+/// The state of all handlers.
 pub(crate) struct Daemon {
     pub(crate) environments: Environments,
     pub(crate) operations: Operations,
@@ -79,7 +79,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::SUBMIT, routing::post(operation::submit))
         .route(route::CANCEL, routing::post(operation::cancel))
         .layer(middleware::from_fn_with_state(daemon.clone(), engine_selection::agree))
-        // What the daemon is can be asked, and it can be stopped, whatever engine is meant.
+        // The status and the stop of the daemon work for every engine selection.
         .route(route::DAEMON, routing::get(daemon::status))
         .route(route::DAEMON_STOP, routing::post(daemon::stop))
         .with_state(daemon)

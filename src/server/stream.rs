@@ -1,4 +1,4 @@
-//! Long answers: a line of JSON at a time, as they come.
+//! Long answers: one line of JSON at a time, as things happen.
 
 use axum::{
     body::Body,
@@ -31,7 +31,7 @@ pub(super) fn stream_events<F>(environment: &Environment, work: impl FnOnce() ->
 where
     F: Future<Output = UpMessage> + Send + 'static,
 {
-    // Subscribed before the work begins, so that its first event is heard.
+    // Subscribed before the work begins, so that its first event arrives.
     let (events, progress) = (environment.handle.events.subscribe(), environment.progress.subscribe());
     stream_events_since(events, progress, work())
 }
@@ -55,7 +55,7 @@ where
                         biased;
                         event = events.recv() => match event {
                             Ok(event) => return Some((UpMessage::Event(event), Next::Working { events, progress, work })),
-                            // Too slow a reader misses some news, never the end.
+                            // Too slow a reader misses some progress, but never the end.
                             Err(RecvError::Lagged(_)) => Next::Working { events, progress, work },
                             // The environment has ended, and so does the work; there are no more events to wait for.
                             Err(RecvError::Closed) => Next::Rest { events, last: work.await },

@@ -1,7 +1,7 @@
-//! What labels cannot hold, in small versioned files: written to a temporary file, synced, renamed.
+//! The state that labels cannot hold, in small versioned files: written to a temporary file, synced, renamed.
 //!
-//! The daemon is the only writer. A file of an older version still loads; one of a newer version is refused with a word
-//! on what to do. Files hold no secrets, but they hold what users wrote, so they are private all the same.
+//! The daemon is the only writer. A file of an older version still loads; one of a newer version is refused with a
+//! hint. Files contain no secrets, but they contain what users wrote, so they are private.
 
 mod record;
 
@@ -52,9 +52,9 @@ impl Store {
         Ok(store)
     }
 
-    /// Removes the temporary files of writers that were killed. For the daemon alone, before it writes anything.
+    /// Removes the temporary files of writers that were killed. Only for the daemon, before it writes anything.
     pub(crate) fn remove_unfinished(&self) -> Result<(), StoreError> {
-        // environments/ID/secrets/SERVICE/NAME is the deepest; below `versions` are the users' own trees.
+        // environments/ID/secrets/SERVICE/NAME is the deepest path; below `versions` are the users' own trees.
         let clear = |directory: &Path, depth| match devenv_files::remove_unfinished(directory, depth) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Io { action: "remove what an interrupted write left in", path: directory.to_owned(), source })
@@ -68,7 +68,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whose the objects of this state directory are: made once, random.
+    /// The owner id of this state directory's objects: created once, random.
     pub(crate) fn owner(&self) -> Result<OwnerId, StoreError> {
         let path = self.root.join("owner");
         match fs::read_to_string(&path) {
@@ -102,17 +102,17 @@ impl Store {
         self.environment(id).join("versions")
     }
 
-    /// Files of disks that services have of their own.
+    /// The disks of services that have their own.
     pub(crate) fn loops(&self) -> PathBuf {
         self.root.join("disks")
     }
 
-    /// What is known of golden volumes.
+    /// The records of golden volumes.
     pub(crate) fn golden(&self) -> PathBuf {
         self.root.join("golden")
     }
 
-    /// The file that says which image is the fault agent's own.
+    /// The file with the id of the fault agent's image.
     pub(crate) fn agent_image(&self) -> PathBuf {
         self.root.join("agent-image")
     }
@@ -126,16 +126,16 @@ impl Store {
         let directory = self.environment(&record.id);
         create_private(&directory)?;
         let text = serde_json::to_vec(record).expect("a record serializes to JSON");
-        // The environment's task goes on only when it is on the disk.
+        // The environment's task continues only when it is on the disk.
         blocking::in_place(|| write_atomically(&directory.join("environment.json"), &text))
     }
 
-    /// One environment as it was saved last.
+    /// One environment as it was last saved.
     pub(crate) fn record(&self, id: &EnvironmentId) -> Result<Option<Record>, StoreError> {
         read(&self.environment(id).join("environment.json"))
     }
 
-    /// Every environment that is remembered.
+    /// Every recorded environment.
     pub(crate) fn records(&self) -> Result<Vec<Record>, StoreError> {
         let directory = self.root.join("environments");
         let fail = |source| StoreError::Io { action: "list", path: directory.clone(), source };
@@ -192,12 +192,12 @@ pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// After this returns, the file holds all of `content`, whatever dies next; before, all of what it held.
+/// Writes the file completely or not at all, whatever dies, and syncs it.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     devenv_files::write_atomically(path, content).map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
 }
 
-/// The same for what may be lost with the machine's power, and not with this process.
+/// The same without the sync, for state that may be lost in a power cut but not with this process.
 pub(crate) fn write_unsynced(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     devenv_files::write_with(path, content, devenv_files::PRIVATE, devenv_files::Durability::Cached).map_err(|source| StoreError::Io {
         action: "write",
@@ -207,7 +207,7 @@ pub(crate) fn write_unsynced(path: &Path, content: &[u8]) -> Result<(), StoreErr
 }
 
 impl StoreError {
-    /// The write did not come to its end.
+    /// The write was interrupted.
     pub(crate) fn interrupted(path: &Path) -> Self {
         Self::Io { action: "write", path: path.to_owned(), source: io::ErrorKind::Interrupted.into() }
     }

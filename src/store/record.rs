@@ -1,4 +1,4 @@
-//! What is remembered of one environment: what its user wants, and what the engine's labels cannot hold.
+//! The record of one environment: its goal, and what the engine's labels cannot hold.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -8,50 +8,50 @@ use serde::{Deserialize, Serialize};
 use super::VERSION;
 use crate::spec::{EnvironmentId, EnvironmentSpec, ServiceName, Workload};
 
-/// Everything remembered of one environment.
+/// The record of one environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) version: u32,
     pub(crate) id: EnvironmentId,
     pub(crate) project: PathBuf,
     pub(crate) instance: String,
-    /// The last request, which a new daemon continues with.
+    /// The last request, with which a new daemon continues.
     pub(crate) goal: Goal,
-    /// The environment as it was asked for last.
+    /// The environment as last requested.
     pub(crate) spec: Option<EnvironmentSpec>,
     pub(crate) subnet: Option<Ipv4Net>,
-    /// Host ports by service and container port; they stay across `down`.
+    /// Host ports by service and container port; they are kept across `down`.
     #[serde(default)]
     pub(crate) ports: BTreeMap<ServiceName, BTreeMap<u16, u16>>,
     /// Engine volumes by service and short name.
     #[serde(default)]
     pub(crate) volumes: BTreeMap<String, String>,
-    /// Counts the volumes made, so that each has a name of its own.
+    /// Counts the volumes made, so that each gets a unique name.
     #[serde(default)]
     pub(crate) generation: u32,
-    /// Volumes that `down --volumes` took away and `undo` can bring back, newest last.
+    /// Volumes that `down --volumes` removed and `undo` can bring back, newest last.
     #[serde(default)]
     pub(crate) trash: Vec<Trashed>,
     #[serde(default)]
     pub(crate) snapshots: BTreeMap<String, SnapshotRecord>,
-    /// Services whose container still has a volume that is not theirs any more.
+    /// Services whose container still uses a volume that does not belong to them any more.
     #[serde(default)]
     pub(crate) moved: Vec<ServiceName>,
-    /// The workload that each existing container was made from: what a plan compares with.
+    /// The workload that each existing container was made from: a plan compares with it.
     #[serde(default)]
     pub(crate) applied: BTreeMap<ServiceName, Workload>,
     /// It belongs to a connection: a daemon that finds it removes it.
     #[serde(default)]
     pub(crate) ephemeral: bool,
-    /// It was made for test runs, and nothing is lost with it: `gc` removes it when nobody uses it any more.
+    /// It was created for test runs, and nothing is lost with it: `gc` removes it when it has been unused for a while.
     #[serde(default)]
     pub(crate) warm: bool,
-    /// Services that `stop` took out of an environment that is up.
+    /// Services of a running environment that `stop` has stopped.
     #[serde(default)]
     pub(crate) stopped: Vec<ServiceName>,
 }
 
-/// What the user wants of an environment.
+/// The goal of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Goal {
@@ -72,7 +72,7 @@ pub(crate) struct Trashed {
 pub(crate) struct SnapshotRecord {
     /// RFC 3339.
     pub(crate) created_at: String,
-    /// The copies, by the key of what they are copies of.
+    /// The copies, by the key of the original.
     pub(crate) volumes: BTreeMap<String, String>,
     /// In the order of `volumes`.
     pub(crate) services: Vec<devenv_api::SnapshotPart>,
@@ -91,7 +91,7 @@ impl SnapshotRecord {
 }
 
 impl Record {
-    /// Every volume that it names: those in use, in the trash, and of snapshots.
+    /// Every volume that it names: in use, in the trash, and in snapshots.
     pub(crate) fn all_volumes(&self) -> impl Iterator<Item = &String> {
         let trash = self.trash.iter().flat_map(|trashed| trashed.volumes.values());
         let snapshots = self.snapshots.values().flat_map(|snapshot| snapshot.volumes.values());
@@ -120,7 +120,7 @@ impl Record {
         }
     }
 
-    /// The engine's name of a service's volume, given to it now if it has none.
+    /// The engine's name of a service's volume, assigned now if it has none.
     pub(crate) fn volume(&mut self, service: &ServiceName, name: &str) -> String {
         let key = format!("{service}/{name}");
         if let Some(known) = self.volumes.get(&key) {
@@ -131,14 +131,14 @@ impl Record {
         made
     }
 
-    /// A name for another volume under this key, which nothing has had before.
+    /// A name for another volume under this key, which was never used before.
     pub(crate) fn reserve(&mut self, key: &str) -> String {
         self.generation += 1;
         format!("devenv-{}-{}-{}", self.id, key.replace('/', "-"), self.generation)
     }
 }
 
-/// How long ago that was, for what expires. A time in the future is one that a wrong clock has written: it is no age at all.
+/// The age of that time, for expiry. A time in the future was written by a wrong clock and has no age.
 pub(crate) fn age(at: &str) -> Option<std::time::Duration> {
     let since = jiff::Timestamp::now().duration_since(at.parse::<jiff::Timestamp>().ok()?);
     Some(std::time::Duration::try_from(since).unwrap_or_default())

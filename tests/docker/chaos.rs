@@ -20,7 +20,7 @@ const SERVICES: &str = r#"
     redis: { persistence: { aof: never, rdb: never } }
 "#;
 
-/// One connection that stays, and how long its questions take.
+/// A connection that stays open, with the duration of its requests.
 struct Line(BufReader<TcpStream>);
 
 impl Line {
@@ -42,7 +42,7 @@ impl Line {
         }
     }
 
-    /// Has the server send so many bytes, which have to arrive as they were.
+    /// Makes the server send this many bytes, which must arrive unchanged.
     fn load(&mut self, bytes: usize) {
         self.ask(&format!("SETRANGE load {} x", bytes - 1)).unwrap();
         assert_eq!(self.ask("GET load").unwrap(), format!("${bytes}"));
@@ -144,7 +144,7 @@ fn the_daemon_s_own_death_is_witnessed_by_the_next_one() {
     assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &container]).expect(0).stdout.trim(), "true");
 }
 
-/// A counter of this machine's TCP, which receives what services send: of `/proc/net/snmp` or `netstat`.
+/// A counter of this machine's TCP, which receives what services send: from `/proc/net/snmp` or `netstat`.
 fn counted(name: &str) -> u64 {
     let text = ["snmp", "netstat"].map(|file| std::fs::read_to_string(format!("/proc/net/{file}")).unwrap()).concat();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -169,7 +169,7 @@ fn packets_are_spoilt_on_their_way_and_no_longer_than_their_holder_lives() {
     for (fault, counter) in [("corrupt", "InCsumErrors"), ("duplicate", "TCPDSACKOldSent"), ("reorder", "TCPOFOQueue")] {
         let id = inject(&corner, &[fault, "cache", "--for", "60s"])["id"].as_str().unwrap().to_owned();
         assert!(counts(counter) > 100, "{fault}: every tenth of thousands of packets is to be one");
-        // Without a word to anybody, as a crash would end it.
+        // Silently, as in a crash.
         let holder = docker(&["ps", "-q", "--filter", &format!("name=-fault-{id}")]).expect(0).stdout;
         docker(&["kill", holder.trim()]).expect(0);
         let after = counts(counter);

@@ -1,4 +1,4 @@
-//! The recipes for CI: each is read as the service reads it, and the commands in it are run.
+//! The recipes for CI: each is parsed as the service parses it, and its commands are run.
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 
@@ -72,6 +72,6 @@ fn the_recipe_for_jenkins_holds() {
     let commands: Vec<String> =
         text.lines().filter_map(|line| line.split_once("sh '")?.1.rsplit_once('\'').map(|(command, _)| command.to_owned())).collect();
     assert_eq!(commands.len(), 3, "{commands:?}");
-    // The last one is `post`, whatever became of the others.
+    // The last one is `post`, which runs whatever happened to the others.
     run(&commands[..2]);
 }

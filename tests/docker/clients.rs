@@ -1,4 +1,4 @@
-//! Clients as users have them, with what `devenv env` printed and no retry: what is called ready must serve the first try.
+//! Clients like those of users, with the output of `devenv env` and no retry: a ready service must serve the first attempt.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Runs the statements; the first column of the last rows.
+/// Runs the statements. Returns the first column of the last rows.
 #[track_caller]
 pub(crate) fn sql(url: &str, statements: &str) -> Vec<String> {
     try_sql(url, statements).unwrap_or_else(|error| panic!("{statements}: {error}"))

@@ -1,4 +1,4 @@
-//! A private corner to drive the binary in: own state, runtime and project directory, and nothing left when it is dropped.
+//! A private corner in which a test runs the binary: its own state, runtime and project directory, and nothing is left when it is dropped.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 pub(crate) struct Corner {
     root: TempDir,
-    /// The group of the engine's socket, for a corner of a user who is not root and may use the engine.
+    /// The group of the engine's socket, for a user who is not root and may use the engine.
     group: Option<u32>,
 }
 
@@ -49,7 +49,7 @@ impl Ended {
 }
 
 impl Corner {
-    /// With nothing but the built-in profiles.
+    /// With only the built-in profiles.
     pub(crate) fn new() -> Self {
         let corner = Self { root: tempfile::Builder::new().prefix("devenv-test-").tempdir().unwrap(), group: None };
         fs::create_dir_all(corner.project().join("profiles")).unwrap();
@@ -113,7 +113,7 @@ impl Corner {
         Ended::of(self.command(line).envs(variables.iter().map(|(name, value)| (name, value))).output().unwrap())
     }
 
-    /// A command that runs on its own, with its output discarded.
+    /// A command that runs in the background, with its output discarded.
     pub(crate) fn spawn(&self, line: &[&str]) -> Child {
         self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -125,7 +125,7 @@ impl Corner {
         Ended::of(child.wait_with_output().unwrap())
     }
 
-    /// A command that must succeed; what it printed.
+    /// A command that must succeed. Returns its output.
     #[track_caller]
     pub(crate) fn ok(&self, line: &[&str]) -> String {
         self.devenv(line).expect(0).stdout
@@ -168,7 +168,7 @@ impl Corner {
         named(&self.json(&["status"]), name)
     }
 
-    /// The engine's whole description of every container, and what every process of this machine was started with, hold
+    /// The engine's whole description of every container, and the arguments and variables of every process of this machine, contain
     /// none of the environment's secrets.
     #[track_caller]
     pub(crate) fn tells_no_secret(&self) {
@@ -194,13 +194,13 @@ impl Corner {
             message.push_str(&fs::read_to_string(process.unwrap().path().join("cmdline")).unwrap_or_default());
         }
         for (path, secret) in secrets {
-            // In JSON a key's lines are one.
+            // In JSON a key is one line.
             let secret = secret.replace('\n', "\\n");
             assert!(secret.len() >= 32 && !message.contains(&secret), "{} is told", path.display());
         }
     }
 
-    /// How often the service did this.
+    /// How often this happened to the service.
     pub(crate) fn count(&self, service: &str, kind: &str) -> usize {
         self.lines(&["events"]).iter().filter(|event| event["service"] == service && event["kind"] == kind).count()
     }
@@ -226,7 +226,7 @@ impl Corner {
         fs::read_to_string(self.state().join("owner")).ok()
     }
 
-    /// What the engine has of this corner: containers, networks, volumes.
+    /// The engine's objects of this corner: containers, networks, volumes.
     pub(crate) fn objects(&self) -> Vec<String> {
         let Some(owner) = self.owner() else { return Vec::new() };
         let filter = format!("label=dev.devenv.owner={}", owner.trim());
@@ -238,7 +238,7 @@ impl Corner {
             .collect()
     }
 
-    /// Processes that work for this corner: their variables or arguments name it.
+    /// Processes of this corner: their variables or arguments name it.
     fn processes(&self) -> Vec<String> {
         let root = self.root.path().to_str().unwrap();
         let mut found = Vec::new();
@@ -263,7 +263,7 @@ impl Drop for Corner {
         }
         let left = [self.objects(), self.processes()].concat();
         for object in &left {
-            // The next test is to find a clean machine all the same.
+            // The next test must still find a clean machine.
             let _ = match object.split_once(' ') {
                 Some(("ps", id)) => docker(&["rm", "-f", "-v", id]),
                 Some(("network", id)) => docker(&["network", "rm", id]),
@@ -278,7 +278,7 @@ impl Drop for Corner {
     }
 }
 
-/// The one to test.
+/// The binary to test.
 pub(crate) fn binary() -> String {
     std::env::var("DEVENV_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_devenv").to_owned())
 }
@@ -289,7 +289,7 @@ pub(crate) fn named(status: &Value, name: &str) -> Value {
     services.find(|service| service["name"] == name).unwrap_or_else(|| panic!("no service {name}: {status}")).clone()
 }
 
-/// The containers of a status by service, to compare.
+/// The containers of a status by service, for comparison.
 pub(crate) fn containers(status: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     status["services"].as_array().unwrap().iter().map(|service| (text(&service["name"]), text(&service["container"]))).collect()

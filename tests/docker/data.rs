@@ -1,4 +1,4 @@
-//! Data as a user lives with it: applied, reset, snapshot, backed up, moved, forked and brought back, through the real binary.
+//! Data as users work with it: applied, reset, snapshot, backed up, moved, forked and brought back, through the real binary.
 
 use std::{
     fs,
@@ -41,7 +41,7 @@ fn remove(corner: &Corner, path: &str) {
     fs::remove_file(corner.project().join(path)).unwrap();
 }
 
-/// A project with two tables, a data set, and what else is given.
+/// A project with two tables, a data set, and the given files.
 fn corner(services: &str) -> Corner {
     let corner = Corner::with(services);
     write(
@@ -67,7 +67,7 @@ fn entry(corner: &Corner, path: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {path}: {ledger}")).clone()
 }
 
-/// The files that say that a golden volume, or its spare copy, is whole.
+/// The files that show that a golden volume, or its spare copy, is complete.
 fn golden(corner: &Corner, what: &str) -> usize {
     let files = fs::read_dir(corner.state().join("golden")).into_iter().flatten().flatten();
     let named = files.filter(|file| file.path().extension().is_some_and(|extension| extension == what));
@@ -106,12 +106,12 @@ fn a_reset_starts_from_the_golden_volume_on_the_same_address_and_undo_brings_the
 fn writes_right_after_ready_are_never_in_a_golden_volume() {
     let corner = corner(DATABASE);
     corner.up("test");
-    // As early as anybody can: the copy is being made.
+    // As early as possible: the copy is being made.
     one(&corner, "insert into item values (-1, 'mine')");
     corner.until("the copy is whole or given up", 60, || (golden(&corner, "json") + golden(&corner, "overtaken") > 0).then_some(()));
     corner.ok(&["reset", "db"]);
     assert_eq!(one(&corner, "select count(*)::text from item"), "1000");
-    // The second first start makes its copy before anybody can write.
+    // The second first start makes its copy before clients can write.
     corner.until("a golden volume", 60, || (golden(&corner, "json") == 1).then_some(()));
     one(&corner, "insert into item values (-1, 'mine')");
     corner.ok(&["reset", "db"]);
@@ -323,7 +323,7 @@ fn a_failing_script_of_every_kind_is_reported_at_its_line_and_never_recorded_as_
         let failed = corner.devenv(&["seed"]).expect(1);
         assert!(failed.stderr.contains(message), "{path}: {}", failed.stderr);
         let state = entry(&corner, &path)["state"].clone();
-        // Of a file for Redis the commands before the line stay.
+        // For a Redis file the commands before the line stay applied.
         assert!(["failed", "pending", "interrupted"].iter().any(|known| state == *known), "{path}: {state}");
         remove(&corner, &path);
     }

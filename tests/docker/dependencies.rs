@@ -1,4 +1,4 @@
-//! Who waits for whom.
+//! Services that wait for others.
 
 use crate::{
     clients::sql,
@@ -7,7 +7,7 @@ use crate::{
 
 #[test]
 fn a_container_starts_only_when_what_it_depends_on_serves_it() {
-    // No retry, no second chance: the first query of the first run decides.
+    // Without a retry: the first query of the first run decides.
     let corner = Corner::with(
         r#"
   app:
@@ -49,7 +49,7 @@ fn a_service_that_cannot_start_fails_up_with_its_last_words_and_leaves_the_other
     let ended = corner.devenv(&["up", "test", "--json"]).expect(1);
     let message = ended.stdout + &ended.stderr;
     assert!(message.contains("broken") && message.contains("78") && message.contains("the configuration is missing"), "{message}");
-    // `up` waits for nothing once it cannot succeed.
+    // `up` does not wait once it cannot succeed.
     corner.ok(&["wait", "cache", "--timeout", "30s"]);
     assert_eq!(corner.service("broken")["state"], "failed");
 }

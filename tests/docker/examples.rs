@@ -1,4 +1,4 @@
-//! What the guide shows and promises, run as its readers would.
+//! The guide's examples, run as its readers would run them.
 
 use std::process::Command;
 

@@ -47,7 +47,7 @@ impl Data {
         }
     }
 
-    /// The marks of both databases; the server may not let clients in for a moment.
+    /// The marks of both databases; the server may refuse clients for a moment.
     fn marks(&self) -> [String; 2] {
         self.urls.each_ref().map(|url| self.corner.until("the database answers", 60, || try_sql(url, "select t from mark").ok()?.pop()))
     }
@@ -97,7 +97,7 @@ fn a_restore_of_two_databases_and_a_cache_that_is_killed_in_the_swap_restores_al
         redis(&cache, &["SET", "mark", &new]);
         let daemon = data.daemon();
         let client = data.corner.spawn(&["backup", "restore", "latest"]);
-        // From here on: the second is made, then both are counted, compared and swapped.
+        // From here on the second database is made, then both are counted, compared and swapped.
         data.corner.until("both are staged", 60, || (data.beside() == 2).then_some(()));
         thread::sleep(Duration::from_millis(milliseconds));
         kill("-KILL", &daemon);

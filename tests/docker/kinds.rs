@@ -1,4 +1,4 @@
-//! Kinds beyond the default profile's come up and answer.
+//! Kinds beyond the default profile's start and answer.
 
 use std::{
     io::Write,

@@ -1,4 +1,4 @@
-//! devenv where CI jobs run it: in a container with the engine's socket mounted, and beside an engine in another container.
+//! devenv where CI jobs run it: in a container with the engine's socket mounted, and next to an engine in another container.
 
 use std::process::Command;
 

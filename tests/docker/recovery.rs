@@ -1,4 +1,4 @@
-//! What dies comes back, and who dies is followed by one who takes over.
+//! Killed services are restarted, and a killed daemon is replaced by one that takes over.
 
 use crate::{
     clients::redis,

@@ -1,10 +1,10 @@
-//! Files are saved, and what is made of them follows: by each of the ways that a rule can name.
+//! Files are saved, and the services react in each way that a rule can name.
 
 use std::{collections::BTreeSet, fs};
 
 use crate::corner::{Corner, docker, named};
 
-/// Says which version it is, and answers for as long as that is not `broken`.
+/// A server that reports its version, and answers as long as that is not `broken`.
 const SERVER: &str = r#"
 import http.server, os, signal, sys
 VERSION = open(os.path.join(os.path.dirname(__file__), "version")).read().strip()
@@ -35,7 +35,7 @@ impl Corner {
         fs::write(path, text).unwrap();
     }
 
-    /// What its output was that begins with this word.
+    /// The line of its output that begins with this word.
     fn said(&self, word: &str) -> Vec<String> {
         let lines = self.lines(&["logs", "api"]).into_iter().map(|line| line["text"].as_str().unwrap().to_owned());
         lines.filter(|line| line.split(' ').next() == Some(word)).collect()
@@ -78,7 +78,7 @@ fn a_restarted_version_that_does_not_become_ready_gives_way_to_the_one_before() 
     assert!(api["reason"].as_str().is_some_and(|reason| reason.contains("running the previous version")), "{api}");
     assert_eq!(corner.said("version"), ["version one", "version two", "version broken", "version two"]);
 
-    // The next daemon starts the same one, however it comes to that.
+    // The next daemon starts the same one, in whatever way it gets there.
     corner.kill_daemon();
     let pid = named(&corner.json(&["status"]), "api")["pid"].as_u64().unwrap();
     assert!(std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
@@ -186,7 +186,7 @@ fn a_container_gets_the_files_before_again_if_it_does_not_become_ready_with_the_
     );
     corner.write("app/run.sh", "echo serving one; exec sleep 1000\n");
     let before = named(&corner.up("test"), "api")["container"].clone();
-    // What was ready is kept by the time that it is watched.
+    // A ready version has been stored by the time that it is watched.
     corner.write("app/run.sh", "echo serving two; exec sleep 1000\n");
     corner.until("two", 30, || (corner.said("serving").last()? == "serving two").then_some(()));
     corner.ok(&["wait", "--timeout", "20s"]);
@@ -198,7 +198,7 @@ fn a_container_gets_the_files_before_again_if_it_does_not_become_ready_with_the_
     assert_eq!(corner.service("api")["container"], before);
 }
 
-/// Wherever in a reload the daemon dies, one process is left in the end, which has the port, and is of the newest files.
+/// Wherever in a reload the daemon dies, one process is left in the end, which has the port, and runs the newest files.
 #[test]
 fn a_daemon_killed_in_the_middle_of_a_reload_leaves_no_twins() {
     for rule in ["on_change: restart", "on_change: swap"] {
@@ -219,7 +219,7 @@ fn a_daemon_killed_in_the_middle_of_a_reload_leaves_no_twins() {
     }
 }
 
-/// Servers that run for this project.
+/// The servers that run for this project.
 fn servers(corner: &Corner) -> BTreeSet<u64> {
     let project = corner.project();
     let is_ours = |pid: &u64| {

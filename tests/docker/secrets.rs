@@ -1,4 +1,4 @@
-//! Secrets reach those who need them, and nobody who only asks the engine.
+//! Secrets reach those who need them, and cannot be read through the engine.
 
 use crate::corner::Corner;
 
@@ -24,13 +24,13 @@ fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_show_them(
     corner.tells_no_secret();
     corner.until("the program has spoken", 10, || corner.ok(&["logs", "shell"]).contains("user=33 length=32").then_some(()));
 
-    // What the engine gives to nobody by itself, `exec` gives.
+    // The engine does not pass them to commands, so `exec` does.
     assert_eq!(corner.ok(&["exec", "shell", "--", "sh", "-c", "echo ${#PGPASSWORD}"]).trim(), "32");
     assert_eq!(corner.ok(&["exec", "own-entrypoint", "--", "redis-cli", "PING"]).trim(), "PONG");
     assert_eq!(corner.service("shell")["reason"], "running; it has no `probe`, so its readiness is unknown");
     assert!(corner.service("without-shell")["reason"].is_null());
 
-    // Signals reach the program itself, and it is there again after a restart.
+    // Signals reach the program itself, and it runs again after a restart.
     corner.ok(&["restart", "shell"]);
     let logs = corner.ok(&["logs", "shell"]);
     assert!(logs.contains("bye"), "{logs}");

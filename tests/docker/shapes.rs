@@ -1,4 +1,4 @@
-//! The five product shapes: what each needs of its data and services is there, and holds against a real client.
+//! The five built-in example profiles: their data and services, checked with real clients.
 
 use std::{
     process::Command,
@@ -290,7 +290,7 @@ fn complianceflow_keeps_services_and_tenants_apart() {
     for service in services {
         assert_eq!(sql(&through_the_pool(service), "select current_database()"), [service]);
     }
-    // In transaction mode a connection holds a server's only while it is at work.
+    // In transaction mode a connection uses a server connection only during a transaction.
     let idle: Vec<tokio::runtime::Runtime> = (0..30)
         .map(|_| {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -464,7 +464,7 @@ fn an_alert_of_the_lawyers_hub_fires_when_a_service_serves_no_metrics() {
     }
     assert!(asked(&prometheus, "pg_up == 1").is_some() && asked(&prometheus, "redis_up == 1").is_some());
     assert!(asked(&prometheus, "pg_database_size_bytes{datname=\"hub\"} > 0").is_some());
-    // A scrape fails while no daemon runs; the next one is found at the same place.
+    // A scrape fails while no daemon runs; the next one is found at the same address.
     corner.kill_daemon();
     corner.until("a scrape fails", 30, || asked(&prometheus, "up{job=\"db\"} == 0"));
     corner.ok(&["wait", "db"]);

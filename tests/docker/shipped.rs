@@ -1,4 +1,4 @@
-//! What is shipped works: every built-in profile, and the default one for real work.
+//! Built-in files work: every built-in profile, and the default one for real work.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

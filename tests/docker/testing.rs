@@ -1,4 +1,4 @@
-//! Test runs: what they find, what they leave, and what goes when nobody uses it.
+//! Test runs: their environment, what they leave, and what is removed when unused.
 
 use std::{fs, process::Command};
 
@@ -15,7 +15,7 @@ const SERVICES: &str = "  db: { postgres: { databases: { app: { owner: app } } }
 fn a_lease_outlives_a_change_of_the_profile() {
     let corner = Corner::with(SERVICES);
     corner.up("test");
-    // The command waits for the change; then the private database must still be there, and a lease after it is another.
+    // The command waits for the change; then the private database must still exist, and a later lease is another one.
     let script = "psql -Xq \"$DATABASE_URL\" -c 'create table mine ()' && touch held && while [ ! -e changed ]; do sleep 0.1; done; \
                   psql -XqAt \"$DATABASE_URL\" -c 'select count(*) from mine'";
     std::thread::scope(|scope| {
@@ -37,13 +37,13 @@ fn no_database_is_leased_twice_when_clients_or_the_daemon_die() {
     corner.up("test");
     let mut seen = std::collections::HashSet::new();
     for round in 0..30 {
-        // Some die at once, before or after they have heard of their lease.
+        // Some end at once, before or after they have received their lease.
         let kill = format!(
             "psql -XqAt \"$DATABASE_URL\" -c 'create table mine (); select current_database()'; [ {round} -lt 15 ] || kill -KILL $PPID"
         );
         let ended = corner.devenv(&["lease", "--", "sh", "-c", &kill]);
         let name = ended.stdout.trim().to_owned();
-        // A table of another lease's would be an error, and no name.
+        // A table of another lease would be an error.
         assert!(!name.is_empty() && seen.insert(name), "{ended:?}");
     }
 }
@@ -57,11 +57,11 @@ fn a_warm_environment_goes_when_nobody_has_used_it() {
     assert!(!found(&corner.json(&["gc"])));
     assert!(found(&corner.json(&["gc", "--idle", "0ms", "--dry-run"])));
     assert_eq!(corner.json(&["status", "--instance", instance])["phase"], "ready");
-    // While a lease is held it is used, however long ago it was granted.
+    // A held lease is in use, however long ago it was granted.
     let holding = format!("touch -d yesterday {}; exec {} gc --idle 1h --json", used(&corner), binary());
     let report: Value = serde_json::from_str(corner.ok(&["lease", "--instance", instance, "--", "sh", "-c", &holding]).trim()).unwrap();
     assert!(!found(&report), "{report}");
-    // The lease is being taken back for a moment after its command has ended.
+    // The lease is released shortly after its command has ended.
     corner.until("the environment goes", 30, || found(&corner.json(&["gc", "--idle", "0ms"])).then_some(()));
     assert!(corner.objects().is_empty(), "{:?}", corner.objects());
 }

@@ -1,5 +1,5 @@
-//! The commands that change an environment with data, each with the state that it needs and the state that it leads to.
-//! Other files disturb them: they kill the daemon or the client, interrupt them, collect garbage meanwhile, make calls panic.
+//! The commands that change an environment with data, each with its initial state and its resulting state.
+//! Other files disturb them: they kill the daemon or the client, interrupt them, collect garbage meanwhile, or make calls panic.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ pub(crate) struct Change {
     pub(crate) command: &'static str,
     /// The kind of its operation.
     pub(crate) kind: &'static str,
-    /// Leads to the state in which the command is given, also after the command was disturbed.
+    /// Restores the initial state of the command, also after the command was disturbed.
     pub(crate) before: fn(&TestDaemon),
     pub(crate) is_done: fn(&TestDaemon) -> bool,
 }
@@ -50,7 +50,7 @@ pub(crate) const SNAPSHOT_REMOVE: Change = Change {
     is_done: |daemon| !has_snapshot(daemon),
 };
 
-/// The copy is brought up by a second operation, which is not awaited.
+/// A second operation brings the copy up, which is not awaited.
 pub(crate) const FORK: Change = Change {
     command: "fork copy",
     kind: "fork",
@@ -132,7 +132,7 @@ pub(crate) const BACKUP: Change = Change {
     is_done: |daemon| daemon.backups().len() == 1,
 };
 
-/// A database takes its place in a server that runs, and files in a new volume: both or none.
+/// Replaces a database in a running server, and files in a new volume: both or none.
 pub(crate) const BACKUP_RESTORE: Change = Change {
     command: "backup restore latest",
     kind: "backup-restore",
@@ -173,7 +173,7 @@ fn has_snapshot(daemon: &TestDaemon) -> bool {
     daemon.record("default").is_some_and(|record| record["snapshots"]["one"].is_object())
 }
 
-/// A test for each change: `disturb` is called with it.
+/// A test for each change, which calls `disturb` with it.
 macro_rules! for_changes {
     ($disturb:path: $($change:ident as $test:ident),* $(,)?) => {
         $(

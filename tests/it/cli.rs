@@ -1,4 +1,4 @@
-//! The built binary, where it needs no engine: what it prints where, and the exit codes that scripts rely on.
+//! The built binary, where it needs no engine: its output, and the exit codes that scripts rely on.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// An empty project, with directories of its own and an engine that nobody answers for.
+/// An empty project with its own directories and without an engine.
 struct Place(TempDir);
 
 struct Ended {
@@ -236,7 +236,7 @@ fn help_lists_every_exit_code_and_variable_of_the_reference() {
         assert!(help.contains(&word), "{word}");
     }
     let commands = reference("commands.md");
-    // The commands stand before the codes and variables, whose words may wrap.
+    // The commands come before the codes and variables, whose text may wrap.
     for line in help.split("Exit codes:").next().unwrap().lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
         let word = line.split_whitespace().next().unwrap();
         if word.chars().all(|c| c.is_ascii_lowercase()) {

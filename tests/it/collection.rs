@@ -1,4 +1,4 @@
-//! `gc` while something is made, and `gc` under a clock that was corrected.
+//! `gc` while something is made, and `gc` after the clock was corrected.
 
 use std::{
     fs,

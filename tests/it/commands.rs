@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::world::{World, until};
 
-/// The exit code and the command, in this order. Commands that databases alone have are refused plainly.
+/// The exit code and the command, in this order. Commands for databases only are refused with a clear message.
 const LINES: &[(i32, &str)] = &[
     (0, "validate profiles/shop.yaml"),
     (0, "profiles"),
@@ -93,7 +93,7 @@ fn every_command_runs_through_the_daemon() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let listed: BTreeSet<String> = LINES.iter().filter_map(|(_, line)| line.split(' ').next()).map(str::to_owned).collect();
-    // `dev` ends by a signal alone; it has a test of its own.
+    // `dev` ends only by a signal; it has a test of its own.
     let missing: Vec<String> = commands().into_iter().filter(|name| !listed.contains(name) && name != "dev").collect();
     assert!(missing.is_empty(), "{missing:?} do not run in this test");
 }

@@ -1,4 +1,4 @@
-//! Commands at the same time: those that conflict wait for one another, others do not.
+//! Concurrent commands: those that conflict wait for one another, others do not.
 
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
     let data = daemon.data("default");
     assert!(data == *old || data == *new, "{when}: the volumes hold {data:?}, and held {old:?}; the command leads to {new:?}");
     let values: BTreeSet<&str> = old.iter().chain(new).map(String::as_str).filter(|value| *value != "none").collect();
-    // What a restored database replaces goes, as does what an import replaces, of which there is a backup.
+    // The database that a restore replaces is removed, as is the one that an import replaces, which is backed up.
     let replaces = ["backup-restore", "import"].contains(&change.kind);
     let kept: Vec<&str> = if replaces { Vec::new() } else { values.into_iter().collect() };
     daemon.nothing_is_lost(&kept, &when);
@@ -126,7 +126,7 @@ fn an_export_that_is_killed_leaves_the_former_file_alone() {
     assert_eq!(std::fs::read_to_string(world.project().join("out")).unwrap(), "yes");
 }
 
-/// Both are under way at the same time or one after the other, as they conflict or not, and garbage is collected meanwhile.
+/// Both run at the same time or one after the other, depending on whether they conflict, and garbage is collected meanwhile.
 fn two_recover(first: &Change, second: &Change, possible: &[[&str; 2]]) {
     let world = World::new();
     let daemon = world.up();
@@ -168,7 +168,7 @@ fn a_restore_and_a_fork_recover_from_a_kill_at_each_call() {
     two_recover(&FORK, &BACKUP_RESTORE, &[["yes", "yes"], ["changed", "changed"]]);
 }
 
-/// What was staged and swapped in a server can be taken back only by the server.
+/// What was staged and swapped in a server can be undone only by the server.
 #[test]
 fn a_restore_is_recovered_when_its_server_runs_again() {
     let world = World::new();

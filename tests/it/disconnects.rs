@@ -13,7 +13,7 @@ use crate::{
     world::{Gate, TestDaemon, World, until},
 };
 
-/// For the daemon to notice that a connection is closed.
+/// How long the daemon may take to notice that a connection is closed.
 const NOTICE: Duration = Duration::from_millis(5);
 
 for_changes! {
@@ -78,7 +78,7 @@ fn at_each_call(change: &Change, signal: Signal, check: impl Fn(&TestDaemon, &st
         calls += 1;
         let when = format!("`{}` gets {signal:?} {call}", change.command);
         command.signal(signal);
-        // A client that is interrupted may wait until the operation has stopped; one that is killed is gone at once.
+        // An interrupted client may wait until the operation has stopped; a killed one is gone at once.
         if signal == Signal::KILL {
             command.wait();
         }

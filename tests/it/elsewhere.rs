@@ -1,4 +1,4 @@
-//! An engine whose volumes are on another machine: everything that copies, reads and replaces data works through it alone.
+//! An engine whose volumes are on another machine: everything that copies, reads and replaces data uses only the engine.
 
 use crate::{
     changes::{Change, for_changes},
@@ -42,7 +42,7 @@ fn a_backup_of_files_is_one_archive_that_is_compared_when_it_is_restored() {
     assert_eq!(daemon.data("default"), ["yes", "yes"]);
 }
 
-/// A daemon that was root has copied the files into a directory.
+/// A daemon that ran as root has copied the files into a directory.
 #[test]
 fn a_backup_in_a_directory_is_restored_through_the_engine() {
     let here = World::new();

@@ -1,12 +1,12 @@
-//! Many test runs: the daemon's open files, tasks and memory are afterwards what they were.
+//! Many test runs: afterwards the daemon's open files, tasks and memory are as before.
 //!
-//! Usage of a whole process mean something only if nothing else runs in it, so this test runs itself again, alone.
+//! The resource usage of a whole process is meaningful only if nothing else runs in it, so this test runs itself again, alone.
 
 use std::{fs, process::Command};
 
 use crate::world::{World, until};
 
-/// Tells the second run of this test from the first.
+/// Distinguishes the second run of this test from the first.
 const ALONE: &str = "DEVENV_ENDURANCE_TEST_RUNS_ALONE";
 const RUNS: usize = 200;
 const AT_ONCE: usize = 4;
@@ -51,7 +51,7 @@ fn two_hundred_test_runs_leave_the_daemon_as_it_was() {
         let tasks = daemon.runtime.metrics().num_alive_tasks();
         Usage { files: list("/proc/self/fd"), threads: list("/proc/self/task"), tasks, memory: pages * 4096 }
     };
-    // Threads, buffers and caches that stay are made by the first runs.
+    // Threads, buffers and caches that stay are created by the first runs.
     runs(RUNS / 10);
     world.engine.take_calls();
     let before = usage();

@@ -1,4 +1,4 @@
-//! Faults and the operations that they would hold up.
+//! Faults and the operations that they would block.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use devenv_engine::{
 
 use crate::world::{TestDaemon, World, until};
 
-/// A service that is paused does not stop within its grace, which is 10 s.
+/// A paused service does not stop within its grace, which is 10 s.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// The engine in memory runs no agents, so the daemon pauses with the engine.
@@ -68,7 +68,7 @@ fn a_pause_that_does_not_persist_ends_with_a_restart() {
     assert!(!is_paused(&daemon) && faults(&daemon) == 0);
 }
 
-/// Putting data back is an operation, and would wait for the one that takes the environment down.
+/// Restoring data is an operation, and would wait for the one that takes the environment down.
 #[test]
 fn a_fault_that_puts_data_back_does_not_hold_up_down() {
     let world = world();

@@ -11,7 +11,7 @@ fn kept(world: &World, daemon: &TestDaemon) -> (usize, usize) {
     (daemon.runtime.metrics().num_alive_tasks(), open.filter(|path| path.starts_with(&directory)).count())
 }
 
-/// Brings an environment up, has clients watch it, and removes it. Returns when they have ended.
+/// Brings an environment up, lets clients watch it, and removes it. Returns when they have ended.
 fn come_and_go(world: &World, daemon: &TestDaemon) {
     daemon.expect(0, "up shop");
     let (running, files) = kept(world, daemon);
@@ -29,7 +29,7 @@ fn come_and_go(world: &World, daemon: &TestDaemon) {
 fn a_removed_environment_leaves_no_task_and_no_file_although_clients_watch_it() {
     let world = World::new();
     let daemon = world.start();
-    // What stays for the daemon's life is made by the first.
+    // What stays for the daemon's lifetime is created by the first.
     come_and_go(&world, &daemon);
     until("no file of the first is open", || kept(&world, &daemon).1 == 0);
     let before = kept(&world, &daemon).0;

@@ -1,4 +1,4 @@
-//! A panic in an operation or in a task of an environment: it is reported, nothing hangs, and the environment works on.
+//! A panic in an operation or in a task of an environment: it is reported, nothing hangs, and the environment keeps working.
 
 use std::sync::{
     Arc,

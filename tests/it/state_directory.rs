@@ -1,4 +1,4 @@
-//! What commands leave in the state directory: nothing, if they change nothing.
+//! The files that commands leave in the state directory: none, if they change nothing.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Modules that need one another, or one that is above them.
+//! Modules that depend on one another, or on one above them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::source::Source;
 /// For each top-level module of the crate, the others that it names, with a place where it does.
 pub type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The arrows between the crate's top-level modules. Those to and from the root itself do not count: a root and its
+/// The dependencies between the crate's top-level modules. Those to and from the root do not count: a root and its
 /// modules know one another.
 pub fn graph(source: &Source) -> Graph {
     let modules: BTreeSet<&String> = source.mentions.iter().filter_map(|mention| mention.module.first()).collect();
@@ -36,7 +36,7 @@ pub fn cycles(graph: &Graph) -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
-/// The arrows that lead to the same row or a later one, as `from -> to (place)`. Modules in no row may name all and be named
+/// The dependencies on the same row or a later one, as `from -> to (place)`. Modules in no row may name all and be named
 /// by all.
 pub fn upward(rows: &[&[&str]], graph: &Graph) -> Vec<String> {
     let row = |module: &String| rows.iter().position(|row| row.contains(&module.as_str()));

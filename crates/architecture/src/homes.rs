@@ -1,4 +1,4 @@
-//! Inherent methods away from home: a type whose methods are in several rooms is known by all of them and belongs to none.
+//! Inherent methods outside of their type's module: a type whose methods are in several modules belongs to none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub fn away_from_home(files: &BTreeMap<String, String>) -> syn::Result<Vec<Strin
             let (None, Type::Path(path)) = (&block.trait_, &*block.self_ty) else { return };
             let Some(last) = path.path.segments.last() else { return };
             let of = last.ident.to_string();
-            // A name that several rooms have is that of a type in this one, or the compiler would refuse it.
+            // A name that several modules have is that of a type in this one, or the compiler would refuse it.
             if homes.get(&of).is_some_and(|rooms| !rooms.contains(room(name))) {
                 found.push(format!("{name}: impl {of}"));
             }
@@ -40,7 +40,7 @@ fn room(file: &str) -> &str {
     file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
 }
 
-/// All items, those of inline modules included, but for tests.
+/// All items, including those of inline modules, except tests.
 fn walk(items: &[Item], see: &mut impl FnMut(&Item)) {
     for item in items {
         match item {

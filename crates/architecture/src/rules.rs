@@ -1,4 +1,4 @@
-//! What no file may name, beyond what Cargo enforces. Each rule has a text that says why, and a file that it is about, in
+//! What no file may name, beyond what Cargo enforces. Each rule has a reason, and an example file in
 //! which the tests plant a violation.
 
 use crate::source::Source;
@@ -7,9 +7,9 @@ use crate::source::Source;
 pub struct Rule {
     /// As in `Cargo.toml`: `devenv` is the root.
     pub package: &'static str,
-    /// Whether the rule is about this file, relative to `src`.
+    /// Whether the rule applies to this file, relative to `src`.
     pub about: fn(&str) -> bool,
-    /// A file that it is about.
+    /// A file that it applies to.
     pub example: &'static str,
     pub never: &'static [&'static [&'static str]],
     pub calls: &'static [&'static str],
@@ -161,7 +161,7 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The modules of the root crate from below: each may name those of the rows before its own, and no others. The command line
+/// The modules of the root crate from the lowest: each may name those of earlier rows, and no others. The command line
 /// (`cli`) stands beside the rooms of the daemon and has rules of its own.
 pub const ROOMS: &[&[&str]] = &[
     &["blocking", "error", "inherit", "paths"],
@@ -177,7 +177,7 @@ pub const ROOMS: &[&[&str]] = &[
     &["hosted"],
 ];
 
-/// A kind that speaks another one's protocol: its folder may name the other's.
+/// A kind that uses another one's protocol: its folder may name the other's.
 pub const BUILT_ON: &[(&str, &str)] = &[("redpanda", "kafka"), ("pgbouncer", "postgres")];
 
 fn is_pure_part_of_a_kind(file: &str) -> bool {
@@ -187,7 +187,7 @@ fn is_pure_part_of_a_kind(file: &str) -> bool {
         || file.starts_with("diagnosis/")
 }
 
-/// What a package's files name against a rule, as `package/src/file:line: what: why`.
+/// The violations in a package's files, as `package/src/file:line: what: why`.
 pub fn violations(package: &str, source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for rule in RULES.iter().filter(|rule| rule.package == package) {
@@ -205,7 +205,7 @@ pub fn violations(package: &str, source: &Source) -> Vec<String> {
     found
 }
 
-/// Where other files write a kind's name as a text, each with what it means there.
+/// The files that may write a kind's name as text, each with its meaning there.
 pub const TEXTS_THAT_ARE_NO_KIND: &[(&str, &str, &str)] = &[
     ("devenv", "cli/args.rs", "the command `redis`"),
     ("devenv", "cli/client.rs", "schemes of addresses"),
@@ -242,7 +242,7 @@ pub fn outsiders_that_name_kinds(package: &str, kinds: &[String], source: &Sourc
     outside.map(|mention| format!("{package}/src/{}:{}: only `kinds` names a kind", mention.file, mention.line)).collect()
 }
 
-/// Where a file outside of the kinds' crate writes a kind's name as a text, to compare or to choose by it.
+/// Where a file outside of the kinds' crate writes a kind's name as text, to compare or to choose by it.
 pub fn outsiders_that_write_kinds(package: &str, kinds: &[String], source: &Source) -> Vec<String> {
     let known = |file: &str| TEXTS_THAT_ARE_NO_KIND.iter().any(|(of, part, _)| *of == package && file.starts_with(part));
     let named = source.texts.iter().filter(|text| kinds.contains(&text.text) && !known(&text.file));

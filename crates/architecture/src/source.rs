@@ -1,7 +1,7 @@
-//! A crate's modules, parsed: every path that production code names, resolved to where it starts.
+//! A crate's modules, parsed: every path that production code names, resolved to its origin.
 //!
-//! A name that a module imports stands for what it was imported from, `self` and `super` for modules, a name that the
-//! crate's root re-exports for what the root took it from. What is left starts with `crate` or with a crate's name.
+//! An imported name represents what it was imported from, `self` and `super` represent modules, and a name that the
+//! crate's root re-exports represents its origin. The result starts with `crate` or with a crate's name.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,9 +16,9 @@ use syn::{
 #[derive(Debug, Default)]
 pub struct Source {
     pub mentions: Vec<Mention>,
-    /// Names of methods that are called, with where.
+    /// The names of called methods, with their positions.
     pub calls: Vec<Call>,
-    /// Literal texts, in macros too, but not in attributes.
+    /// String literals, in macros too, but not in attributes.
     pub texts: Vec<Text>,
     /// The files that belong to the production code.
     pub files: Vec<String>,
@@ -30,7 +30,7 @@ pub struct Mention {
     /// Relative to the crate's `src`.
     pub file: String,
     pub line: usize,
-    /// The module that names it, from the crate's root.
+    /// The module that contains it, from the crate's root.
     pub module: Vec<String>,
     /// Such as `crate::daemon::Daemon` or `tokio::net::TcpStream`.
     pub path: Vec<String>,
@@ -75,9 +75,9 @@ pub fn read(files: &BTreeMap<String, String>) -> Result<Source, String> {
     Ok(source)
 }
 
-/// Replaces what the crate's root re-exports by what it stands for.
+/// Replaces what the crate's root re-exports by its origin.
 fn resolve_exports(path: &mut Vec<String>, exports: &HashMap<String, Vec<String>>) {
-    // A root that re-exports under the same name would go on for ever.
+    // A root that re-exports under the same name would cause an endless loop.
     for _ in 0..4 {
         let Some(target) = path.get(1).filter(|_| path[0] == "crate").and_then(|name| exports.get(name)) else { return };
         let rest = path.split_off(2);
@@ -140,7 +140,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The child modules that a macro of the crate's own declares: those of its words that name a file.
+    /// The child modules that a macro of this crate declares: its words that name a file.
     fn declared_by_macro(&self, item: &Item, directory: &str) -> Vec<String> {
         let Item::Macro(invocation) = item else { return Vec::new() };
         // `macro_rules!` itself declares nothing.
@@ -175,7 +175,7 @@ fn as_production_module(item: &Item) -> Option<&ItemMod> {
     as_module(item).filter(|module| !is_test(&module.attrs))
 }
 
-/// Whether the code is compiled for tests alone, by this crate's or another's.
+/// Whether the code is compiled only for tests, by this crate's or another's.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let conditional = attribute.path().is_ident("cfg");
@@ -185,7 +185,7 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Every path of an import, with the name that it has afterwards. Those of `*` and `_` have none that matters.
+/// Every path of an import, with its resulting name. Names of `*` and `_` imports do not matter.
 fn leaves(tree: &UseTree, above: &[String]) -> Vec<(Vec<String>, String)> {
     let with = |name: String| above.iter().cloned().chain([name]).collect::<Vec<_>>();
     match tree {
@@ -239,7 +239,7 @@ impl Walker<'_> {
         self.source.texts.push(Text { file: self.file.to_owned(), line, text: literal.value() });
     }
 
-    /// Paths and texts within the tokens of a macro, which are no syntax yet.
+    /// Paths and texts within the tokens of a macro, which are not parsed as syntax.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
@@ -270,7 +270,7 @@ impl Walker<'_> {
     }
 }
 
-/// The tokens with the content of brackets laid out, each bracket as a comma.
+/// The tokens with the content of brackets inlined, each bracket as a comma.
 fn flat(tokens: TokenStream) -> Vec<TokenTree> {
     let comma = || TokenTree::Punct(proc_macro2::Punct::new(',', proc_macro2::Spacing::Alone));
     let mut all = Vec::new();
@@ -316,7 +316,7 @@ impl<'ast> Visit<'ast> for Walker<'_> {
     fn visit_item_use(&mut self, import: &'ast syn::ItemUse) {
         let line = import.span().start().line;
         for (path, _) in leaves(&import.tree, &[]) {
-            // An import names what it imports, not what another import of that name stands for.
+            // An import names its origin, not what another import of that name represents.
             let path = if path.len() == 1 { path } else { from_start(&path, self.module, self.names) };
             self.source.mentions.push(Mention { file: self.file.to_owned(), line, module: self.module.to_vec(), path });
         }

@@ -16,7 +16,7 @@ use crate::{
     source::{Source, read},
 };
 
-/// Circles that are left, each with what keeps it: none.
+/// Remaining circles, each with its reason: none.
 const KNOWN_CYCLES: &[(&str, &[&str])] = &[];
 
 type Files = BTreeMap<String, String>;
@@ -112,7 +112,7 @@ fn no_room_of_the_root_crate_names_one_above_it() {
     assert_eq!(upward(ROOMS, &graph), Vec::<String>::new());
 }
 
-/// The lists of what is let pass, for a test that each entry still has something to let pass.
+/// The lists of exceptions, for a test that each entry is still needed.
 struct Exceptions<'a> {
     cycles: &'a [(&'a str, &'a [&'a str])],
     rooms: &'a [&'a [&'a str]],
@@ -120,7 +120,7 @@ struct Exceptions<'a> {
     texts: &'a [(&'a str, &'a str, &'a str)],
 }
 
-/// The entries that nothing in the sources needs any more.
+/// The entries that the sources do not need any more.
 fn stale(exceptions: &Exceptions<'_>) -> Vec<String> {
     let packages = packages();
     let source = |package: &str| packages.get(package).map(|(_, source)| source);
@@ -229,7 +229,7 @@ fn crates_do_not_depend_on_the_supervisor_nor_pure_ones_on_effects() {
     }
 }
 
-/// A crate that holds one file at this path, and the modules that lead to it.
+/// A crate with one file at this path, and the modules that lead to it.
 fn crate_with(file: &str, text: &str) -> Files {
     let mut files = Files::new();
     let names: Vec<&str> = file.strip_suffix(".rs").unwrap().split('/').filter(|name| *name != "mod").collect();

@@ -5,7 +5,7 @@ use devenv_api::Severity;
 
 use crate::source::{Finding, Findings, Sources};
 
-/// All findings, one after the other, each ended by an empty line. With escape codes, which the printer strips where they
+/// All findings, one after the other, each followed by an empty line. With escape codes, which the printer strips if they
 /// are not wanted.
 pub fn render(findings: &Findings, sources: &Sources) -> String {
     findings.iter().map(|finding| one(finding, sources) + "\n\n").collect()

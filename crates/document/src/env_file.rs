@@ -1,4 +1,4 @@
-//! Files of variables, in the grammar of Compose: comments, quotes, `export`, values over several lines, variables in values.
+//! Parses files of variables in Compose's grammar: comments, quotes, `export`, multi-line values, variables in values.
 
 use indexmap::IndexMap;
 
@@ -16,11 +16,11 @@ pub struct Given {
 
 /// The most that the values of one file may hold, in bytes.
 const MOST: usize = 4 << 20;
-/// A file with so many problems is not one of variables.
+/// A file with this many problems is not a file of variables.
 const WRONG: usize = 50;
 
-/// Reads a file of variables. A value may name variables of the process's environment, of `before` and of its own file above it,
-/// and the process's environment wins.
+/// Parses a file of variables. A value may refer to variables of the process's environment, of `before` and of earlier lines,
+/// and the process's environment takes precedence.
 pub fn parse(
     sources: &Sources,
     file: FileId,
@@ -63,7 +63,7 @@ impl Reader<'_> {
         self.position += rest.len() - rest.trim_start_matches([' ', '\t']).len();
     }
 
-    /// One line, or as many as a quoted value takes.
+    /// One line, or several for a quoted value.
     fn statement(&mut self) {
         self.skip_blanks();
         let line = self.text[self.position..self.line_end()].trim_end();
@@ -89,7 +89,7 @@ impl Reader<'_> {
             return;
         }
         if key.len() == line.len() {
-            // A name alone takes its value from the process's environment, and is not set if that has none.
+            // A name alone takes its value from the process's environment, and stays unset if that has none.
             if let Some(value) = self.environment.value(&name) {
                 self.given.insert(name, Given { value, span });
             }
@@ -118,7 +118,7 @@ impl Reader<'_> {
             _ => {
                 let (start, end) = (self.position, self.line_end());
                 let line = &self.text[start..end];
-                // A comment within an unquoted value begins after a blank.
+                // A comment in an unquoted value begins after a space.
                 let comment = line
                     .char_indices()
                     .find(|(at, c)| *c == '#' && (*at == 0 || line[..*at].ends_with([' ', '\t'])))
@@ -174,7 +174,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a value may name: the process's environment first.
+/// The variables for a value: the process's environment first.
 struct Above<'a> {
     environment: &'a dyn Lookup,
     before: &'a IndexMap<String, Given>,

@@ -8,23 +8,23 @@ use crate::{
     tree::{Content, Filled, Node},
 };
 
-/// How the text is to be read.
+/// The syntax of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grammar {
     /// `$NAME` without braces is left alone: it belongs to a shell.
     Profile,
-    /// `$NAME` is a variable too, and `\$` a dollar sign.
+    /// `$NAME` is a variable too, and `\$` is a dollar sign.
     EnvFile,
-    /// `$NAME` is a variable too, `:+` and `+` give another text to one that is set, and one that is not set is empty.
+    /// `$NAME` is a variable too, `:+` and `+` give an alternative text for a set variable, and an unset one is empty.
     Compose,
 }
 
-/// The variables that text may name.
+/// The variables that text may refer to.
 pub trait Lookup {
     fn value(&self, name: &str) -> Option<String>;
     fn names(&self) -> Vec<String>;
 
-    /// Whether so much was filled in that nothing more is.
+    /// Whether the limit on expanded text is reached.
     fn exhausted(&self) -> bool {
         false
     }
@@ -41,25 +41,25 @@ impl Lookup for std::collections::BTreeMap<String, String> {
     }
 }
 
-/// Text with its variables filled in.
+/// Text with its variables expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expanded {
     pub text: String,
-    /// The variables that were asked for.
+    /// The variables that it refers to.
     pub names: Vec<String>,
     pub troubles: Vec<Trouble>,
 }
 
-/// What cannot be filled in.
+/// Why a variable cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// Where in the text, in bytes.
+    /// The offset in the text, in bytes.
     pub offset: usize,
     pub length: usize,
     pub code: &'static str,
     pub message: String,
     pub hint: Option<String>,
-    /// False where a language may take an empty text instead.
+    /// False if a language may use an empty text instead.
     pub required: bool,
 }
 
@@ -85,7 +85,7 @@ pub fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
             }
             let mut trouble = Findings::default();
             for one in expanded.troubles {
-                // Looking for the place takes time that a text full of slips has not.
+                // Computing the position takes time, which a text with many errors does not get.
                 let span = if lookup.exhausted() { node.span } else { within(sources, node.span, &scalar.text, one.offset, one.length) };
                 trouble.error(span, one.code, one.message).maybe_hint(one.hint);
             }
@@ -95,7 +95,7 @@ pub fn fill(node: &mut Node, sources: &Sources, lookup: &dyn Lookup) {
     }
 }
 
-/// Fills in the variables of one text.
+/// Expands the variables of one text.
 pub fn expand(text: &str, lookup: &dyn Lookup, grammar: Grammar) -> Expanded {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), names: Vec::new(), troubles: Vec::new() };
     let mut reader = Reader { text, position: 0, lookup, grammar, out: &mut expanded };
@@ -112,7 +112,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Copies text, filling in, to the end or to the `}` that ends a default.
+    /// Copies text and expands variables, up to the end or to the `}` that ends a default.
     fn read(&mut self, within_braces: bool, depth: usize) {
         while let Some(character) = self.text[self.position..].chars().next() {
             let rest = &self.text[self.position..];
@@ -145,7 +145,7 @@ impl Reader<'_> {
         let length = name_length(rest);
         if let Some(name) = self.secret(rest) {
             self.out.text.push_str(&sensitive::declared_mark(&name));
-            // Noted, so that the text as it was written is what is shown.
+            // Recorded so that the original text is shown.
             self.position = offset + "${secret:}".len() + name.len();
             self.out.names.push(format!("secret:{name}"));
             return;
@@ -218,7 +218,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `secret:NAME}`: what it holds is not known here.
+    /// `secret:NAME}`: its value is not known here.
     fn secret(&self, rest: &str) -> Option<String> {
         let name = rest.strip_prefix("secret:").filter(|_| self.grammar == Grammar::Profile)?;
         let length = name_length(name);

@@ -1,7 +1,7 @@
-//! A text as a tree of values with places, and the problems that are found in it.
+//! Text as a tree of values with positions, and the problems that are found in it.
 //!
-//! Pure: `yaml` and `env_file` read texts, `interpolate` fills in variables, `diagnostic` shows problems to people. The profile and
-//! compose crates merge and check such trees; each kind checks what its own fields mean.
+//! Pure: `yaml` and `env_file` parse texts, `interpolate` expands variables, `diagnostic` renders problems. The profile and
+//! compose crates merge and check such trees; each kind checks its own fields.
 
 pub mod diagnostic;
 pub mod env_file;

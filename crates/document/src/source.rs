@@ -1,4 +1,4 @@
-//! The texts that a profile is made of, and places in them.
+//! The texts of a profile, and positions in them.
 
 use devenv_api::{Problem, Severity};
 
@@ -6,7 +6,7 @@ use devenv_api::{Problem, Severity};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(usize);
 
-/// A place in a file: bytes `start..end`, and where that is for a person.
+/// A position in a file: bytes `start..end`, with line and column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     pub file: FileId,
@@ -18,7 +18,7 @@ pub struct Span {
     pub end: usize,
 }
 
-/// Every file that was read, by the name that people know it by.
+/// Every file that was read, by its name in messages.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<Source>,
@@ -32,7 +32,7 @@ pub struct Source {
     lines: Vec<usize>,
 }
 
-/// Something wrong at a place.
+/// A problem at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub span: Span,
@@ -58,7 +58,7 @@ impl Sources {
         FileId(self.files.len() - 1)
     }
 
-    /// Takes a file's text out of everything that is shown; places in it stay.
+    /// Hides a file's text in all output; positions in it stay.
     pub fn conceal(&mut self, file: FileId) {
         let source = &mut self.files[file.0];
         source.text = source.text.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
@@ -68,7 +68,7 @@ impl Sources {
         &self.files[file.0]
     }
 
-    /// The place of some bytes; out of range is the end of the file.
+    /// The position of some bytes; the end of the file if they are out of range.
     pub fn span(&self, file: FileId, start: usize, end: usize) -> Span {
         let Source { text, lines, .. } = self.get(file);
         let mut start = start.min(text.len());
@@ -114,12 +114,12 @@ impl Findings {
         self.0.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// Whether something was already found at this place.
+    /// Whether a problem was already found at this position.
     pub fn touches(&self, span: Span) -> bool {
         self.0.iter().any(|finding| finding.span == span)
     }
 
-    /// The last line of a file at which something was found.
+    /// The last line of a file with a problem.
     pub fn last_line(&self, file: FileId) -> Option<u32> {
         self.0.iter().filter(|finding| finding.span.file == file).map(|finding| finding.span.line).max()
     }
@@ -143,7 +143,7 @@ impl Findings {
         self.0.append(&mut later);
     }
 
-    /// Says less about what was found in a file after the first `count`, which may hold what nobody shall see.
+    /// Shortens the messages of a file's findings after the first `count`, which may contain secrets.
     pub fn conceal_since(&mut self, count: usize, file: FileId, message: &str) {
         for finding in self.0.iter_mut().skip(count).filter(|finding| finding.span.file == file) {
             message.clone_into(&mut finding.message);
@@ -151,7 +151,7 @@ impl Findings {
         }
     }
 
-    /// In the order of the files, each thing once.
+    /// In the order of the files, without repetitions.
     pub fn sort(&mut self) {
         self.0.sort_by_key(|finding| finding.span);
         self.0.dedup();
@@ -179,7 +179,7 @@ impl Finding {
         self
     }
 
-    /// A hint, if there is one to give.
+    /// A hint, if there is one.
     pub fn maybe_hint(&mut self, hint: Option<String>) -> &mut Self {
         self.hint = hint.or(self.hint.take());
         self

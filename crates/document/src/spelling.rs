@@ -1,9 +1,9 @@
-//! "Did you mean": the known word that is nearest to one that is not known.
+//! "Did you mean": the known word that is nearest to an unknown one.
 
 /// Limits on the words that are compared and suggested.
 const MOST: usize = 200;
 
-/// The nearest of `known`, if it is near enough to have been meant.
+/// The nearest of `known`, if it is near enough.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     known
@@ -39,7 +39,7 @@ fn joined<'a>(words: impl IntoIterator<Item = &'a str>, last_by: &str) -> String
     }
 }
 
-/// About a third of the word may be wrong, and a word that begins like a longer one may go on.
+/// About a third of the word may be wrong, or the word may be the beginning of a longer one.
 fn allowance(word: &str, candidate: &str) -> usize {
     let length = word.chars().count().max(candidate.chars().count());
     let prefix = word.len() >= 3 && candidate.to_lowercase().starts_with(word);

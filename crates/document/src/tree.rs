@@ -1,4 +1,4 @@
-//! A document as a tree of values that know their place, and that keep what was written.
+//! A document as a tree of values with their positions and original text.
 
 use indexmap::IndexMap;
 
@@ -31,18 +31,18 @@ pub struct Scalar {
     pub text: String,
     /// Neither quoted nor a block: its type follows from its spelling.
     pub plain: bool,
-    /// What interpolation made of it, if it was asked to.
+    /// The result of interpolation, if there was any.
     pub filled: Option<Box<Filled>>,
 }
 
-/// A scalar with variables in it.
+/// A scalar with variables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filled {
     /// As written in the file.
     pub written: String,
     /// The variables that were used.
     pub names: Vec<String>,
-    /// Its problem; reported only if this value takes effect.
+    /// Its problem, which is reported only if this value takes effect.
     pub trouble: Findings,
 }
 
@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar; none if a variable in it is not set, which is reported elsewhere.
+    /// The text of a scalar; `None` if a variable in it is unset, which is reported elsewhere.
     pub fn text(&self) -> Option<&str> {
         self.scalar().filter(|scalar| !scalar.is_broken()).map(|scalar| scalar.text.as_str())
     }
@@ -92,17 +92,17 @@ impl Node {
         self.map()?.get(key)
     }
 
-    /// Each key of a mapping with its entry; nothing for anything else.
+    /// Each key of a mapping with its entry; empty for other values.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.map().into_iter().flatten().map(|(key, entry)| (key.as_str(), entry))
     }
 
-    /// Each item of a list; nothing for anything else.
+    /// Each item of a list; empty for other values.
     pub fn items(&self) -> impl Iterator<Item = &Node> {
         self.list().into_iter().flatten()
     }
 
-    /// For people: what this is.
+    /// The type, for messages.
     pub fn noun(&self) -> String {
         match &self.content {
             Content::Null => "nothing".to_owned(),
@@ -124,7 +124,7 @@ impl Scalar {
         self.filled.as_ref().is_some_and(|filled| filled.trouble.has_errors())
     }
 
-    /// A scalar that variables were put into means what its text means, quoted or not.
+    /// An expanded scalar means what its text means, quoted or not.
     pub fn typed_by_spelling(&self) -> bool {
         self.plain || self.filled.is_some()
     }

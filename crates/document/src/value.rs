@@ -1,4 +1,4 @@
-//! What values mean, as more than one rule asks. Text of the wrong type was reported when its shape was checked.
+//! Meanings of values that several rules use. Text of the wrong type was reported when its shape was checked.
 
 use crate::{source::Findings, tree::Node};
 

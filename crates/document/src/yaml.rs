@@ -1,8 +1,8 @@
-//! YAML text to a tree.
+//! Parses YAML text to a tree.
 //!
 //! Read from the parser's events rather than through serde, so that a duplicate key or a wrong type does not hide the next
-//! problem, and a number where text is wanted keeps its spelling (`8.0` stays `8.0`). Bounded in size, depth and
-//! what aliases may expand to: no text makes it panic, hang or eat the memory.
+//! problem, and a number where text is expected keeps its spelling (`8.0` stays `8.0`). Bounded in size, depth and
+//! alias expansion: no text makes it panic, hang or exhaust the memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,16 +18,16 @@ use crate::{
 pub const LARGEST: usize = 1 << 20;
 /// The deepest nesting.
 const DEEPEST: usize = 64;
-/// What aliases may add in all, in bytes of text and 64 for each value.
+/// The most that aliases may add, in bytes of text plus 64 for each value.
 const ALIASES: usize = 1 << 20;
 
 /// The result of parsing a text.
 #[derive(Debug)]
 pub struct Parsed {
     pub root: Node,
-    /// False if the text ends in a syntax error: then only what precedes it is known.
+    /// False if the text ends in a syntax error: then only the values before it are known.
     pub complete: bool,
-    /// The values with a tag that the caller knows, by their place.
+    /// The values with a tag that the caller knows, by position.
     pub tags: BTreeMap<Span, String>,
 }
 
@@ -36,7 +36,7 @@ pub fn parse(sources: &Sources, file: FileId, findings: &mut Findings) -> Parsed
     parse_with_tags(sources, file, &[], findings)
 }
 
-/// The same for a language that gives a meaning to some tags, such as `!reset`.
+/// The same for a language that uses some tags, such as `!reset`.
 pub fn parse_with_tags(sources: &Sources, file: FileId, known: &[&str], findings: &mut Findings) -> Parsed {
     let text = sources.get(file).text.as_str();
     let start = sources.span(file, 0, 0);
@@ -66,7 +66,7 @@ struct Builder<'a> {
     root: Option<Node>,
     anchors: HashMap<usize, Node>,
     expanded: usize,
-    /// Tags that mean something to the caller, and the values that have one.
+    /// The tags that the caller knows, and the values that have one.
     known: &'a [&'a str],
     tags: BTreeMap<Span, String>,
 }
@@ -87,7 +87,7 @@ enum Open {
 /// A key that waits for its value.
 enum Key {
     Named(String, Span),
-    /// `<<`: what follows is merged in.
+    /// `<<`: the following value is merged in.
     Merge,
     /// Already reported; its value is dropped.
     Wrong,
@@ -159,7 +159,7 @@ impl Builder<'_> {
         Some(())
     }
 
-    /// Puts a complete value where it belongs. None when reading must end.
+    /// Adds a complete value to its parent. `None` when parsing must end.
     fn add(&mut self, node: Node, anchor: usize) -> Option<()> {
         if anchor != 0 {
             self.spend(&node, node.span)?;
@@ -208,7 +208,7 @@ impl Builder<'_> {
         }
     }
 
-    /// `<<: *base`, or a list of them: what is already there wins.
+    /// `<<: *base`, or a list of them: existing keys take precedence.
     fn merge(&mut self, node: Node, entries: &mut IndexMap<String, Entry>) {
         match node.content {
             Content::Map(more) => {
@@ -239,7 +239,7 @@ impl Builder<'_> {
         None
     }
 
-    /// Tags other than those of plain YAML mean nothing here, and dropping them silently would change a meaning. The tag, if
+    /// Tags other than those of plain YAML are errors, because ignoring them silently would change the meaning. Returns the tag if
     /// the caller knows it.
     fn tagged(&mut self, span: Span, tag: Option<&Tag>) -> Option<String> {
         let tag = tag.filter(|tag| tag.core_suffix().is_none())?;
@@ -306,7 +306,7 @@ fn key_of(node: &Node, entries: &IndexMap<String, Entry>, findings: &mut Finding
     Key::Named(name, node.span)
 }
 
-/// Bytes of text and 64 for each value, counted no further than `limit`.
+/// Bytes of text plus 64 for each value, counted up to `limit`.
 fn cost(node: &Node, limit: usize) -> usize {
     let mut sum = 64;
     match &node.content {

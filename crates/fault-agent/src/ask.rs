@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For the first answer.
+/// The time limit for the first answer.
 const AT_FIRST: Duration = Duration::from_secs(4);
 const BETWEEN: Duration = Duration::from_millis(20);
 /// The engine's DNS server, in every container of a user-defined network.
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const IDENTITY: [u8; 2] = [0x64, 0x76];
 
-/// Whom to ask what.
+/// The target of a probe.
 pub enum Question {
-    /// A server, in words that it answers; without words, to take a connection.
+    /// A server, with a request that it answers; without one, only a connection is made.
     Server { at: SocketAddr, words: Vec<u8> },
     /// The name server, for a name.
     Name(String),
@@ -33,7 +33,7 @@ pub fn until_silent(mut question: Question, patience: Duration, time: Duration) 
             Err(error) if began.elapsed() > AT_FIRST => return Err(format!("no answer from there: {}", failure_reason(&error, patience))),
             Err(_) => {}
         }
-        // A server that says nothing to strangers still takes connections.
+        // A server that does not answer unknown clients still accepts connections.
         if let Question::Server { words, .. } = &mut question
             && began.elapsed() > AT_FIRST / 2
         {

@@ -1,4 +1,4 @@
-//! Faults of a volume that is mounted here as well.
+//! Faults of a volume that is mounted in the agent as well.
 
 use std::{
     fs,
@@ -7,11 +7,11 @@ use std::{
 
 use crate::sys;
 
-/// Takes all space but `leave`, by a file without a name: it is gone with this process.
+/// Fills the disk except for `leave` bytes, by a file without a name, which is gone with this process.
 pub fn fill(path: &str, leave: u64) -> Result<(OwnedFd, u64), String> {
     let file = sys::nameless_file(path).map_err(|error| format!("cannot create a file: {error}"))?;
     let mut taken = 0;
-    // As root, the blocks kept for root are taken too; the last bits go in ever smaller pieces.
+    // As root, the blocks reserved for root are used too; the last bytes are written in ever smaller chunks.
     for _ in 0..64 {
         let (_, free) = sys::free_space(path).map_err(|error| format!("cannot query the free space: {error}"))?;
         let mut piece = free.saturating_sub(leave) / 4096 * 4096;
@@ -35,7 +35,7 @@ pub fn fill(path: &str, leave: u64) -> Result<(OwnedFd, u64), String> {
     Ok((file, taken))
 }
 
-/// The mode that a directory had, in octal; it gets another one if one is given.
+/// The mode that a directory had, in octal; changes it if a mode is given.
 pub fn mode(path: &str, new: Option<&str>) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("cannot change the mode of {path}: {error}");
     let before = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o7777;

@@ -1,4 +1,4 @@
-//! The firewall's own expressions, as netlink encodes them: each reads or compares something of a packet, or decides.
+//! The firewall's expressions, as netlink encodes them: each reads or compares a part of a packet, or decides.
 
 use crate::netlink::{attribute, nested, number, text};
 
@@ -26,7 +26,7 @@ pub fn transport(offset: u32, length: u32) -> Vec<u8> {
     expression("payload", &[number(1, REGISTER), number(2, 2), number(3, offset), number(4, length)])
 }
 
-/// A number of the machine's, so that it can be compared.
+/// A number in native byte order, so that it can be compared.
 pub fn in_network_order() -> Vec<u8> {
     expression("byteorder", &[number(1, REGISTER), number(2, REGISTER), number(3, 1), number(4, 4), number(5, 4)])
 }

@@ -1,4 +1,4 @@
-//! Network devices: one of our own that leads frames here, and the way past it.
+//! Network devices: a device of our own that receives frames, and the way around it.
 
 use std::{
     ffi::{c_int, c_ulong},
@@ -19,7 +19,7 @@ const SET_MTU: c_ulong = 0x8922;
 const GET_ADDRESS: c_ulong = 0x8927;
 const GET_INDEX: c_ulong = 0x8933;
 const TUN_SET: c_ulong = 0x4004_54ca;
-/// Whole frames, and nothing before them.
+/// Whole frames without a header.
 const TAP: u16 = 2 | 0x1000;
 const UP: u16 = 1;
 
@@ -87,8 +87,8 @@ pub fn find(name: &str) -> io::Result<Link> {
     Ok(Link { index: ask(GET_INDEX)?.int_value(), address, mtu: ask(GET_MTU)?.int_value() })
 }
 
-/// A new device for frames as long as those of `like`, which is gone when the file is closed. What is sent to it is read
-/// from the file; its index.
+/// A new device for frames as long as those of `like`, which is removed when the file is closed. Frames sent to it are read
+/// from the file. Returns its index.
 pub fn tap(like: &Link) -> io::Result<(File, i32)> {
     let file = File::options().read(true).write(true).open("/dev/net/tun")?;
     let mut made = Request::of("devenv%d").flags(TAP);
@@ -104,7 +104,7 @@ pub fn tap(like: &Link) -> io::Result<(File, i32)> {
     Ok((file, find(name)?.index))
 }
 
-/// For whole frames, sent by this device with this mark on them.
+/// For whole frames, sent by this device with this mark.
 pub fn sender(link: &Link, mark: u32) -> io::Result<OwnedFd> {
     let socket = sys::open_socket(AF_PACKET, SOCK_RAW, 0)?;
     let address = LinkAddress { family: AF_PACKET as u16, protocol: 0, index: link.index, kind: 0, packet: 0, length: 0, address: [0; 8] };

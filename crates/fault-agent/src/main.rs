@@ -1,8 +1,8 @@
-//! Holds a fault in the namespaces of a container, for as long as it lives and no longer.
+//! Holds a fault in the namespaces of a container, exactly as long as this process lives.
 //!
 //! devenv starts it in a container of its own that joins the target's network, processes or volume. It sets the fault up,
-//! prints `ready` (or `failed: …`) as its first line, and waits for its time to be over. Everything that it sets up is owned by
-//! this process in the kernel's books: rules by a netlink socket, a device by its file, stopped threads by their tracer, a full
+//! prints `ready` (or `failed: …`) as its first line, and waits until its time is over. The kernel associates everything that it
+//! sets up with this process: rules with a netlink socket, a device with its file, stopped threads with their tracer, a full
 //! disk by an unlinked file. So the fault ends when this process does, however it ends, and nothing here cleans up.
 
 mod ask;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             println!("failed: {reason}");
-            // The engine removes what has ended, and its words with it.
+            // The engine removes a container that has ended, and its output with it.
             thread::sleep(Duration::from_secs(3));
             ExitCode::FAILURE
         }
@@ -47,7 +47,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
             wait(time);
         }
         "suspend" => {
-            // Its threads are traced by the thread that seized them, so it is this one that waits.
+            // The thread that seized the others traces them, so this thread waits.
             suspend::hold(option("--scope") == Some("main"), time)?;
         }
         "fill" => {
@@ -85,14 +85,14 @@ fn run(arguments: &[String]) -> Result<(), String> {
             println!("ready {}", netlink::tables()?.join(" "));
             thread::sleep(Duration::from_secs(3));
         }
-        // For checking that a host can do all this.
+        // Checks that a host supports all faults.
         "probe" => println!("ready"),
         other => return Err(format!("unknown command `{other}`")),
     }
     Ok(())
 }
 
-/// Of `0a1b`.
+/// Parses `0a1b`.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("`{text}` is not a list of bytes");
     if !text.is_ascii() || !text.len().is_multiple_of(2) {

@@ -1,4 +1,4 @@
-//! Messages to the kernel's firewall, made by hand: a table that we own, its chains, and its rules.
+//! Messages to the kernel's firewall, encoded by hand: our own table, its chains, and its rules.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -95,19 +95,19 @@ fn table(family: u8, mut attributes: &[u8]) -> String {
     format!("{family}:{name}/{chains}")
 }
 
-/// Where a chain hangs.
+/// The hook of a chain.
 #[derive(Clone, Copy)]
 pub struct Hook<'a> {
     pub chain: &'static str,
     pub kind: &'static str,
     pub number: u32,
-    /// Lower ones come first.
+    /// Lower priorities come first.
     pub priority: i32,
-    /// In a table for devices, whose.
+    /// In a table for devices, the device.
     pub device: Option<&'a str>,
 }
 
-/// All that is to be made, in one go: the kernel takes all of it or nothing.
+/// Everything to create, in one batch: the kernel accepts all of it or nothing.
 pub struct Batch {
     table: String,
     family: u8,
@@ -135,13 +135,13 @@ impl Batch {
         self.message(NEW_RULE, REQUEST | ACKNOWLEDGE | CREATE | APPEND, self.family, 0, &parts);
     }
 
-    /// Sends it. The table lives as long as the socket that is returned.
+    /// Sends it. The table exists as long as the returned socket.
     pub fn apply(mut self) -> Result<OwnedFd, String> {
         self.message(BATCH_END, REQUEST, 0, SUBSYSTEM, &[]);
         let failed = |error: io::Error| format!("cannot talk to the kernel's firewall: {error}");
         let socket = sys::netlink(NETFILTER).map_err(failed)?;
         sys::send_all(&socket, &self.bytes).map_err(failed)?;
-        // One answer for each message but the batch's own two.
+        // One answer for each message except the batch's own two.
         let mut expected = self.messages - 2;
         let mut buffer = vec![0; 16 * 1024];
         while expected > 0 {

@@ -1,10 +1,10 @@
-//! Packets that the service sends and that do not arrive as they were sent: twice, changed, or after later ones.
+//! Packets of the service that do not arrive as sent: duplicated, corrupted, or reordered.
 //!
-//! A rule at the way out of the service's device leads its packets to a device of this process's own. They are read here, each
-//! as one frame with its checksums made, and sent on by the service's device, past the rule. Rule and device are gone
-//! when this process is; a packet that was here then is one that was lost.
+//! A rule at the egress of the service's device redirects its packets to a device of this process. They are read here, each
+//! as one frame with its checksums computed, and sent on by the service's device, past the rule. Rule and device are gone
+//! when this process is; a packet that was here then is lost.
 //!
-//! Several at once take turns, the oldest first: what one sends has its place in that order for a mark, and goes only to
+//! Several such faults at once are ordered, the oldest first: the packets of one carry its position in that order as a mark, and pass only
 //! those after it.
 
 use std::{
@@ -38,7 +38,7 @@ const OPTION: &str = "--packets=";
 enum PacketFault {
     Duplicate,
     Corrupt,
-    /// Sent so much later.
+    /// Sent this much later.
     Reorder(Duration),
 }
 
@@ -53,7 +53,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// `None` if no packets are to be harmed.
+    /// `None` if no packets are affected.
     pub fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
         let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix(OPTION)) else { return Ok(None) };
         let mut options =
@@ -76,7 +76,7 @@ impl Options {
     }
 }
 
-/// Leads the packets here for as long as this process and what is returned live.
+/// Redirects the packets here as long as this process and the returned value live.
 pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
     let device = link::find(&options.device).map_err(|error| format!("the container has no device {}: {error}", options.device))?;
     let place = place();
@@ -94,7 +94,7 @@ pub fn divert(table: &str, options: Options) -> Result<OwnedFd, String> {
     Ok(held)
 }
 
-/// What the service sends from this port goes to that device, but for what has this mark or a higher one.
+/// Redirects what the service sends from this port to that device, except packets with this mark or a higher one.
 fn divert_rule(port: u16, mark: u32, device: i32) -> Vec<Vec<u8>> {
     vec![
         meta(3),
@@ -124,15 +124,15 @@ fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Opti
     let mut buffer = vec![0; LONGEST];
     let mut number = 0;
     loop {
-        // A device that cannot be read swallows all that is led to it; without this process none is.
+        // A device that cannot be read would swallow all redirected packets; without this process none are redirected.
         let Ok(length) = frames.read(&mut buffer) else { process::exit(1) };
         let frame = &mut buffer[..length];
-        // The device has words of its own to say, as every new one.
+        // The device sends packets of its own, like every new one.
         if length <= ETHERNET || frame[6..12] != source {
             continue;
         }
         number += 1;
-        // What cannot be sent is a packet that was lost.
+        // A packet that cannot be sent is lost.
         let send = |frame: &[u8]| sys::send_all(&sender, frame).is_ok();
         if !random::decides(options.seed, number, options.chance) {
             send(frame);
@@ -141,7 +141,7 @@ fn carry(mut frames: File, sender: Arc<OwnedFd>, source: [u8; 6], options: &Opti
         }
         match (&late, options.packet_fault) {
             (Some(late), _) => {
-                // Its reader lives as long as this.
+                // The receiver lives as long as this.
                 let _ = late.send((Instant::now(), sent.load(Ordering::Relaxed), frame.to_vec()));
             }
             (None, PacketFault::Corrupt) => {

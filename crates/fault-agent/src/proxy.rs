@@ -1,7 +1,7 @@
-//! A proxy for redirected connections that delays, thins, cuts or swallows what goes through.
+//! A proxy for redirected connections that delays, throttles, cuts or drops their data.
 //!
-//! Each direction of a connection has a reader, which notes when each piece came, and a writer, which sends it when it is due.
-//! The way to the service is taken from its own outer address: from loopback, a server may let anybody in.
+//! Each direction of a connection has a reader, which records when each chunk arrived, and a writer, which sends it when it is due.
+//! Connections to the service come from its own outer address: from loopback, a server may accept everybody.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -19,7 +19,7 @@ use crate::{random, sys, witness};
 
 const STACK: usize = 64 * 1024;
 const PIECE: usize = 32 * 1024;
-/// Pieces in flight in one direction. Beyond that the sender waits, as on a long line.
+/// Chunks in flight in one direction. Beyond that the sender waits, as on a long line.
 const UNDER_WAY: usize = 1024;
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -27,15 +27,15 @@ pub struct Way {
     /// Microseconds.
     delay: u64,
     jitter: u64,
-    /// Bytes a second; 0 is no limit.
+    /// Bytes per second; 0 is no limit.
     rate: u64,
-    /// Closed after so many bytes; 0 is no limit.
+    /// Closed after this many bytes; 0 is no limit.
     limit: u64,
     hole: bool,
 }
 
 impl Way {
-    /// Pieces in flight: of a thin line, what it carries in its delay and a second more. The rest stays with the sender.
+    /// Chunks in flight: on a slow line, what it carries in its delay and one second more. The rest stays with the sender.
     fn under_way(self) -> usize {
         if self.rate == 0 {
             return UNDER_WAY;
@@ -58,7 +58,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// `None` if no proxy is asked for.
+    /// `None` if no proxy is requested.
     pub fn parse(arguments: &[String]) -> Result<Option<Self>, String> {
         let Some(text) = arguments.iter().find_map(|argument| argument.strip_prefix("--proxy=")) else { return Ok(None) };
         let mut options = Self { chance: 10_000, ..Self::default() };
@@ -87,7 +87,7 @@ impl Options {
     }
 }
 
-/// Serves for as long as this process lives; the port.
+/// Serves as long as this process lives. Returns the port.
 pub fn serve(options: &Options) -> Result<u16, String> {
     let failed = |error: std::io::Error| format!("cannot start the proxy: {error}");
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?;
@@ -100,7 +100,7 @@ pub fn serve(options: &Options) -> Result<u16, String> {
                 let Ok(stream) = stream else { continue };
                 let number = connections.fetch_add(1, Ordering::Relaxed);
                 let options = options.clone();
-                // A connection for which there is no thread is closed; its client sees that.
+                // A connection for which there is no thread is closed, which its client notices.
                 let _ = thread::Builder::new().stack_size(STACK).spawn(move || carry(stream, number, &options));
             }
         })
@@ -121,7 +121,7 @@ fn carry(client: TcpStream, number: u64, options: &Options) {
     let _ = server.set_nodelay(true);
     for (stream, way) in [(&client, &options.up), (&server, &options.down)] {
         if way.rate > 0 {
-            // What the kernel holds would be through at once, however thin the line.
+            // Data in the kernel's buffers would arrive at once, however slow the line.
             sys::small_receive_buffer(stream);
         }
     }
@@ -182,7 +182,7 @@ fn spawn(mut from: TcpStream, to: TcpStream, way: Way, close_delay: u64, seed: u
         .ok()
 }
 
-/// No delay or limit in this direction: pieces are forwarded immediately.
+/// No delay or limit in this direction: chunks are forwarded immediately.
 fn pass(mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; PIECE];
     loop {
@@ -193,7 +193,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
             }
             Ok(count) => {
                 if to.write_all(&buffer[..count]).is_err() {
-                    // The sender has to learn that nobody takes it any more.
+                    // The sender must learn that its receiver is gone.
                     let _ = from.shutdown(Shutdown::Both);
                     return;
                 }
@@ -219,7 +219,7 @@ fn write(mut to: TcpStream, pieces: &mpsc::Receiver<(Instant, Piece)>, way: Way,
             delay = (delay + random::mix(seed, count) % (2 * way.jitter + 1)).saturating_sub(way.jitter);
         }
         count += 1;
-        // In order: no piece overtakes another.
+        // In order: no chunk overtakes another.
         earliest = earliest.max(came + Duration::from_micros(delay));
         match piece {
             Piece::Bytes(bytes) => {
@@ -247,11 +247,11 @@ fn write(mut to: TcpStream, pieces: &mpsc::Receiver<(Instant, Piece)>, way: Way,
             }
         }
     }
-    // Nobody takes it any more: the other side has to learn that.
+    // The receiver is gone: the other side must learn that.
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// In slices of a twentieth of a second, so that a thin line is a steady one. What is sent arrives when all of it is through.
+/// In slices of a twentieth of a second, so that a slow line is a steady one. Data arrives when all of it has been sent.
 fn send(to: &mut TcpStream, bytes: &[u8], rate: u64, line_free: &mut Instant) -> bool {
     if rate == 0 {
         return to.write_all(bytes).is_ok();

@@ -1,4 +1,4 @@
-//! Chance that can be repeated: everything follows from a seed and a number.
+//! Reproducible random numbers: each follows from a seed and a number.
 
 /// A good mix of both (`splitmix64`).
 pub fn mix(seed: u64, number: u64) -> u64 {
@@ -8,7 +8,7 @@ pub fn mix(seed: u64, number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether a connection is one of those that a fault happens to. `chance` is out of 10 000.
+/// Whether a fault affects a connection. `chance` is out of 10 000.
 pub fn decides(seed: u64, connection: u64, chance: u64) -> bool {
     mix(seed, connection) % 10_000 < chance
 }

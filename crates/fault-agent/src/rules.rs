@@ -1,4 +1,4 @@
-//! From rules in words to the firewall's own expressions.
+//! Translates rules in text form to the firewall's expressions.
 //!
 //! A rule is a list of words with commas between: `in,peer=172.20.0.1/32,port=6379,new,chance=3000,seed=7,drop`.
 
@@ -14,16 +14,16 @@ use crate::{
 
 const IN: Hook<'_> = Hook { chain: "in", kind: "filter", number: 1, priority: -200, device: None };
 const OUT: Hook<'_> = Hook { chain: "out", kind: "filter", number: 3, priority: -200, device: None };
-/// Before the engine leads questions for its resolver elsewhere.
+/// Before the engine redirects queries to its resolver.
 const OUT_EARLY: Hook<'_> = Hook { chain: "out", kind: "filter", number: 3, priority: -350, device: None };
 const REDIRECT: Hook<'_> = Hook { chain: "redirect", kind: "nat", number: 0, priority: -100, device: None };
 
-/// What holds the rules, and what there is besides.
+/// The table of the rules, and its state.
 pub struct Held {
     _tables: Vec<OwnedFd>,
 }
 
-/// Sets all of it up; `rest` holds the `--rule=…` and the proxy's options.
+/// Sets everything up; `rest` contains the `--rule=…` and the proxy's options.
 pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
     let mut batch = Batch::new(table, INET);
     let rules: Vec<Vec<&str>> =
@@ -45,7 +45,7 @@ pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
         batch.chain(REDIRECT);
         for target in &options.ports {
             let mut parts = vec![meta(6), compare(NOT_EQUAL, &interface("lo"))];
-            // Only this family's connections can be asked where they were going.
+            // Only connections of this family can be asked for their original destination.
             parts.extend([meta(15), compare(EQUAL, &[2])]);
             parts.extend([meta(16), compare(EQUAL, &[TCP]), transport(2, 2), compare(EQUAL, &target.to_be_bytes())]);
             parts.push(expression("immediate", &[number(1, REGISTER), nested(2, &[attribute(1, &port.to_be_bytes())])]));
@@ -60,7 +60,7 @@ pub fn hold(table: &str, rest: &[String]) -> Result<Held, String> {
     Ok(Held { _tables: tables })
 }
 
-/// A rule in words is one or more of the firewall's: `reject` says it differently to TCP and to the rest.
+/// A rule in text form is one or more of the firewall's: `reject` answers TCP differently from other packets.
 fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
     let incoming = words[0] == "in";
     let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
@@ -74,7 +74,7 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
             .map(|protocol| vec![meta(16), compare(EQUAL, &[protocol]), transport(2, 2), compare(EQUAL, &53u16.to_be_bytes()), verdict(0)])
             .collect());
     }
-    // What the service says to itself is nobody's network.
+    // Traffic of the service with itself is not part of the network.
     common.extend([meta(if incoming { 6 } else { 7 }), compare(NOT_EQUAL, &interface("lo"))]);
     for (name, operator) in [("peer", EQUAL), ("not-peer", NOT_EQUAL)] {
         let Some(peer) = value(name) else { continue };
@@ -98,7 +98,7 @@ fn expressions(words: &[&str]) -> Result<Vec<Vec<Vec<u8>>>, String> {
         common.extend([transport(13, 1), bitwise(&[0x12]), compare(if words.contains(&"new") { EQUAL } else { NOT_EQUAL }, &[0x02])]);
     }
     if words.contains(&"old") && !incoming {
-        // The answer to an attempt, and resets of our own, pass.
+        // The answer to an attempt, and our own resets, pass.
         common.extend([transport(13, 1), bitwise(&[0x04]), compare(EQUAL, &[0])]);
         common.extend([transport(13, 1), bitwise(&[0x12]), compare(NOT_EQUAL, &[0x12])]);
     }

@@ -1,4 +1,4 @@
-//! A pause that the kernel itself ends: every thread is seized and stopped, and runs on when its tracer is gone.
+//! A pause that the kernel itself ends: every thread is seized and stopped, and continues when its tracer is gone.
 
 use std::{
     collections::HashSet,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::sys;
 
-/// Threads born while the others were being stopped are found by looking again.
+/// Threads that start while the others are being stopped are found by another look.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub fn hold(only_main: bool, time: Option<Duration>) -> Result<(), String> {
@@ -36,7 +36,7 @@ pub fn hold(only_main: bool, time: Option<Duration>) -> Result<(), String> {
     Ok(())
 }
 
-/// How many threads were stopped that were not before.
+/// The number of threads that were newly stopped.
 fn seize_all(only_main: bool, held: &mut HashSet<u32>) -> Result<usize, String> {
     let own = std::process::id();
     let main = if only_main { main_process() } else { 1 };
@@ -65,7 +65,7 @@ fn seize_all(only_main: bool, held: &mut HashSet<u32>) -> Result<usize, String> 
     Ok(found)
 }
 
-/// The first process, or the first child of an init that only stands before the program.
+/// The first process, or the first child of an init that only precedes the program.
 fn main_process() -> u32 {
     let name = fs::read_to_string("/proc/1/comm").unwrap_or_default();
     if !is_init(name.trim()) {
@@ -78,7 +78,7 @@ fn main_process() -> u32 {
     numbers("/proc").into_iter().filter(|process| parent(*process) == Some(1)).min().unwrap_or(1)
 }
 
-/// The inits that engines and images put before a program.
+/// The inits that engines and images start before a program.
 fn is_init(name: &str) -> bool {
     matches!(name, "docker-init" | "tini" | "tini-static" | "dumb-init" | "catatonit" | "podman-init")
 }

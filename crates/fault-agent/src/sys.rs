@@ -1,4 +1,4 @@
-//! The few calls of the C library that the standard library has no words for.
+//! The few C library calls that the standard library does not provide.
 //!
 //! Declared by hand, so that this program needs nothing but the compiler.
 
@@ -46,7 +46,7 @@ struct Statvfs<Word> {
     blocks: u64,
     free: u64,
     available: u64,
-    /// More than any C library puts there.
+    /// More than any C library writes there.
     rest: [u64; 16],
 }
 
@@ -78,7 +78,7 @@ pub fn open_socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<Ow
     unsafe { Ok(OwnedFd::from_raw_fd(checked(socket(domain, kind | SOCK_CLOEXEC, protocol) as isize)? as c_int)) }
 }
 
-/// `address` is one of the kernel's structures for addresses.
+/// `address` is one of the kernel's address structures.
 pub fn bind_to<T>(fd: &impl AsRawFd, address: &T) -> io::Result<()> {
     // SAFETY: the structure is valid for its length.
     checked(unsafe { bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), size_of::<T>() as u32) } as isize).map(|_| ())
@@ -97,7 +97,7 @@ pub unsafe fn control<T>(fd: &impl AsRawFd, request: c_ulong, content: &mut T) -
     checked(unsafe { ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(content)) } as isize).map(|_| ())
 }
 
-/// A netlink socket; what it owns in the kernel goes when it is closed.
+/// A netlink socket; the kernel removes what it owns when it is closed.
 pub fn netlink(protocol: c_int) -> io::Result<OwnedFd> {
     let fd = open_socket(AF_NETLINK, SOCK_RAW, protocol)?;
     bind_to(&fd, &SockaddrNetlink { family: AF_NETLINK as u16, pad: 0, pid: 0, groups: 0 })?;
@@ -114,7 +114,7 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     checked(unsafe { recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
 }
 
-/// Where a redirected connection was meant to go.
+/// The original destination of a redirected connection.
 pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddrV4> {
     let mut address = SockaddrIn { family: 0, port: 0, address: 0, zero: [0; 8] };
     let mut length = size_of::<SockaddrIn>() as u32;
@@ -133,7 +133,7 @@ pub fn connect_from(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
     };
     let stream = TcpStream::from(open_socket(AF_INET, SOCK_STREAM, 0)?);
     let on: c_int = 1;
-    // Only a help: without it, fewer connections at once.
+    // Only an optimisation: without it, fewer connections at once.
     let _ = set_option(&stream, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on);
     bind_to(&stream, &raw(from, 0))?;
     let target = raw(*to.ip(), to.port());
@@ -142,17 +142,17 @@ pub fn connect_from(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Its end will be a reset.
+/// Makes its end a reset.
 pub fn reset_on_close(stream: &TcpStream) {
     let linger: [c_int; 2] = [1, 0];
     // `struct linger` is two integers. Without it, the end is an ordinary one.
     let _ = set_option(stream, SOL_SOCKET, SO_LINGER, &linger);
 }
 
-/// The kernel takes little for it, and tells the sender so.
+/// Limits the kernel's receive buffer, so that the sender is slowed down.
 pub fn small_receive_buffer(stream: &TcpStream) {
     const BYTES: c_int = 64 << 10;
-    // Without it more is held, which is no reason to fail.
+    // Without it more is buffered, which is not an error.
     let _ = set_option(stream, SOL_SOCKET, SO_RCVBUF, &BYTES);
 }
 
@@ -176,7 +176,7 @@ pub fn allocate(fd: &OwnedFd, offset: u64, length: u64) -> io::Result<()> {
     checked(unsafe { fallocate(fd.as_raw_fd(), 0, offset as i64, length as i64) } as isize).map(|_| ())
 }
 
-/// Bytes that are free for all users, and for root.
+/// Free bytes for all users, and for root.
 pub fn free_space(path: &str) -> io::Result<(u64, u64)> {
     let path = CString::new(path)?;
     let mut found = Statvfs::default();
@@ -187,7 +187,7 @@ pub fn free_space(path: &str) -> io::Result<(u64, u64)> {
     Ok((fragment * found.available, fragment * found.free))
 }
 
-/// Stops a file system as a power cut does: what is not on the disk is forgotten.
+/// Stops a file system as a power cut does: what is not on the disk is lost.
 pub fn shut_down(path: &str) -> io::Result<()> {
     const FS_IOC_SHUTDOWN: c_ulong = 0x8004_587d;
     let mut no_log_flush: u32 = 2;
@@ -196,7 +196,7 @@ pub fn shut_down(path: &str) -> io::Result<()> {
     unsafe { control(&directory, FS_IOC_SHUTDOWN, &mut no_log_flush) }
 }
 
-/// Stops a thread and keeps it stopped for as long as the caller's thread lives.
+/// Stops a thread and keeps it stopped as long as the caller's thread lives.
 pub fn seize(thread: u32) -> io::Result<()> {
     const PTRACE_SEIZE: c_long = 0x4206;
     const PTRACE_INTERRUPT: c_long = 0x4207;
@@ -212,7 +212,7 @@ pub fn seize(thread: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes note of what traced threads did, without letting them go on.
+/// Handles the events of traced threads, without resuming them.
 pub fn reap() {
     const WNOHANG: c_int = 1;
     const WALL: c_int = 0x4000_0000;

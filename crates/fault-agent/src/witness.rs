@@ -1,10 +1,10 @@
-//! The witness of what happens by chance: that it has happened, told once.
+//! The witness of random faults: reports once that the fault has affected something.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static TOLD: AtomicBool = AtomicBool::new(false);
 
-/// To the first connection, or packet, that it is meant for.
+/// Called for the first affected connection or packet.
 pub fn tell() {
     if !TOLD.swap(true, Ordering::Relaxed) {
         println!("hit");

@@ -11,14 +11,14 @@ use devenv_api::{AskedBy, Client, ClientError, DownRequest, EnvironmentTarget, L
 
 use crate::{HarnessError, granted::Granted, program};
 
-/// What this process has brought up already, by what it asked for.
+/// The environments that this process has brought up, by request.
 static KNOWN: OnceLock<Mutex<HashMap<Vec<OsString>, Place>>> = OnceLock::new();
 
 #[derive(Debug, Clone)]
 struct Place {
     target: EnvironmentTarget,
     socket: PathBuf,
-    /// It is that of the `devenv test` that this process runs under.
+    /// It belongs to the `devenv test` that this process runs under.
     given: bool,
 }
 
@@ -30,7 +30,7 @@ pub struct TestEnvironment {
     given: bool,
 }
 
-/// Which environment, for those who need more than a profile's name.
+/// Selects an environment, for those who need more than a profile's name.
 #[derive(Debug, Clone)]
 pub struct Builder {
     profile: String,
@@ -115,7 +115,7 @@ impl Builder {
                 place
             }
         };
-        // A new one each time: a client's connections belong to the runtime that it was first used in.
+        // A new one each time: a client's connections belong to the runtime in which it was first used.
         Ok(TestEnvironment { client: Client::new(place.socket)?, target: place.target, given: place.given })
     }
 

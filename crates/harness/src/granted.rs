@@ -1,4 +1,4 @@
-//! A lease on one service, which every private part of it holds.
+//! A lease on one service, which every private part holds.
 
 use devenv_api::{Holding, Lease};
 

@@ -1,4 +1,4 @@
-//! The private part of a service that a test has for itself, for as long as the value lives.
+//! The private part of a service that a test uses alone, as long as the value lives.
 
 use indexmap::IndexMap;
 
@@ -35,7 +35,7 @@ impl Postgres {
     }
 }
 
-/// A database that nobody else has.
+/// A private database.
 #[derive(Debug)]
 pub struct PrivateDatabase(Granted);
 
@@ -54,7 +54,7 @@ impl PrivateDatabase {
         &self.0.lease.variables
     }
 
-    /// Gives it back now, and says if that fails. Dropping it gives it back too.
+    /// Releases it now, and returns an error if that fails. Dropping it releases it too.
     pub async fn release(self) -> Result<(), HarnessError> {
         Ok(self.0.holding.release().await?)
     }
@@ -87,7 +87,7 @@ impl PrivateRedis {
         &self.0.lease.variables
     }
 
-    /// Gives it back now, and says if that fails. Dropping it gives it back too.
+    /// Releases it now, and returns an error if that fails. Dropping it releases it too.
     pub async fn release(self) -> Result<(), HarnessError> {
         Ok(self.0.holding.release().await?)
     }
@@ -100,7 +100,7 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// A prefix that nobody else has.
+    /// A private prefix.
     pub async fn fresh(&self) -> Result<PrivateTopics, HarnessError> {
         self.environment.lease(&["kafka", "redpanda"], None).await.map(PrivateTopics)
     }
@@ -130,7 +130,7 @@ impl PrivateTopics {
         &self.0.lease.variables
     }
 
-    /// Gives it back now, and says if that fails. Dropping it gives it back too.
+    /// Releases it now, and returns an error if that fails. Dropping it releases it too.
     pub async fn release(self) -> Result<(), HarnessError> {
         Ok(self.0.holding.release().await?)
     }

@@ -1,7 +1,7 @@
-//! Why a service failed, derived from the evidence it left. Pure, and silent when unsure.
+//! Finds the cause of a service's failure from the evidence. Pure, and silent when unsure.
 //!
-//! The reconciler calls [`diagnose`] once a service has given up. Causes are gone through from the most telling to the least, a kind's own after what any service may have;
-//! an entry needs the very words that its cause is known to leave, because a wrong diagnosis costs more than none.
+//! The reconciler calls [`diagnose`] once a service has failed for good. Causes are tried from the most to the least specific,
+//! a kind's own after those of any service; an entry requires the exact text that its cause is known to leave, because a wrong diagnosis is worse than none.
 
 mod table;
 
@@ -20,7 +20,7 @@ pub struct Evidence {
     pub log: Vec<String>,
     /// The last failures of its probe, oldest first.
     pub probe: Vec<String>,
-    /// What the engine said when it was to be started.
+    /// The engine's message when it started the service.
     pub engine: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub struct Diagnosis {
     pub fix: String,
 }
 
-/// The most telling cause, if there is one that is known.
+/// The most specific known cause, if any.
 pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     if evidence.out_of_memory {
         return Some(Diagnosis {
@@ -71,7 +71,7 @@ impl Cause {
     }
 }
 
-/// Codes that say something although no word was left.
+/// Exit codes that have a meaning even without text.
 fn by_exit_code(evidence: &Evidence) -> Option<Diagnosis> {
     let service = &evidence.service;
     let (cause, fix) = match evidence.exit_code? {

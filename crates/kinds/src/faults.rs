@@ -1,4 +1,4 @@
-//! All faults that can be injected: those of any container, from `devenv-faults`, and those that kinds have of their own.
+//! All faults: those of any container, from `devenv-faults`, and those of the kinds.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ pub use devenv_faults::*;
 
 use crate::capability::{Faults, ServiceKind};
 
-/// Every fault, in the order in which they are shown.
+/// Every fault, in the order of the catalogue.
 pub fn all() -> impl Iterator<Item = &'static dyn FaultKind> {
     let own = crate::all().filter_map(ServiceKind::faults).flat_map(Faults::kinds);
     GENERIC.iter().chain(own).copied()
@@ -20,7 +20,7 @@ pub fn find(name: &str) -> Option<&'static dyn FaultKind> {
     all().find(|kind| kind.name() == name)
 }
 
-/// From words: `parameters` are in their textual form.
+/// Parses text: `parameters` are in their textual form.
 pub fn parse(
     id: impl Into<String>,
     fault: &str,
@@ -35,12 +35,12 @@ pub fn parse(
     }
 }
 
-/// What does the action of a kind's own fault.
+/// The kind that injects its own fault.
 pub fn of_action(action: &OfKind) -> Option<&'static dyn Faults> {
     crate::of(action).and_then(ServiceKind::faults)
 }
 
-/// What undoes a step that is on record.
+/// The kind that undoes a recorded step.
 pub fn of_step(step: &OfKind) -> Option<&'static dyn Faults> {
     crate::all().filter_map(ServiceKind::faults).find(|faults| faults.steps().contains(&step.kind.as_str()))
 }

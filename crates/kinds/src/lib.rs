@@ -1,8 +1,8 @@
-//! The kinds of services: one folder each, and beside them what the core asks of any kind.
+//! The kinds of services: one folder each, and beside them the generic part of each ability.
 //!
 //! A kind describes its services as plain data ([`describe`]) and has abilities ([`capability`]): it probes, provisions,
 //! applies scripts, grants leases. The core finds it by the name on record ([`find`]) and never asks which kind it is.
-//! The generic part of each ability (when a probe is asked, what a ledger says, which lease is on what) is a module here.
+//! The generic part of each ability (when a probe is sent, what the ledger contains, which leases exist) is a module here.
 //!
 //! The daemon and the profile's compiler call it; it does not know profiles, environments or the daemon. To add a kind: a
 //! folder, and its line below.
@@ -52,7 +52,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What it says of a service of its own.
+            /// How the kind describes a service.
             pub fn fields(&self) -> &dyn Describe {
                 match self {
                     $(Self::$type(fields) => fields,)*
@@ -64,7 +64,7 @@ macro_rules! kinds {
     };
 }
 
-// In the order in which they are shown.
+// In the order of the reference.
 kinds! {
     "postgres" postgres Postgres,
     "redis" redis Redis,
@@ -81,7 +81,7 @@ kinds! {
     "process" process Process,
 }
 
-/// Every kind, in the order in which they are shown.
+/// Every kind, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static dyn ServiceKind> {
     ALL.iter().copied()
 }
@@ -101,7 +101,7 @@ fn substitutes() -> std::sync::MutexGuard<'static, Vec<&'static dyn ServiceKind>
     SUBSTITUTES.lock().expect("no code panics while it holds this lock")
 }
 
-/// From now on, in this process, a kind's abilities are those of another one: of one that needs no server.
+/// From now on, in this process, a kind has the abilities of another one that needs no server.
 #[cfg(feature = "testing")]
 pub fn substitute(kind: &'static dyn ServiceKind) {
     let mut substitutes = substitutes();
@@ -116,14 +116,14 @@ pub fn of(value: &OfKind) -> Option<&'static dyn ServiceKind> {
     find(&value.kind)
 }
 
-/// The kind of server that a container is, by its image's name and its command: `docker.io/library/postgres:17` is a `postgres`,
-/// unless it runs something else than the server.
+/// The kind of server in a container, by its image's name and its command: `docker.io/library/postgres:17` is a `postgres`,
+/// unless it runs something else.
 pub fn server_of(image: &str, command: &[&str]) -> Option<&'static str> {
     let name = image.split('@').next().unwrap_or(image);
     let (path, last) = name.rsplit_once('/').map_or(("", name), |(path, last)| (path, last));
     let last = last.split(':').next().unwrap_or(last);
     let first = path.split('/').next().unwrap_or_default();
-    // A registry has a dot, a port, or is this machine.
+    // A registry has a dot or a port, or is `localhost`.
     let registry = first.contains(['.', ':']) || first == "localhost";
     let path = if registry { path[first.len()..].trim_start_matches('/') } else { path };
     let known = if matches!(path, "" | "library") { last.to_owned() } else { format!("{path}/{last}") };
@@ -134,7 +134,7 @@ pub fn server_of(image: &str, command: &[&str]) -> Option<&'static str> {
     is_server.then(|| kind.name())
 }
 
-/// The hidden command of a kind, if the arguments ask for one.
+/// The hidden command of a kind, if the arguments name one.
 pub fn main_if_asked(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
     all().find_map(|kind| kind.main_if_asked(&arguments))

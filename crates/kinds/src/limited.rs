@@ -1,6 +1,6 @@
-//! A connection on which one answer has a limit: a server that answers without end is cut off.
+//! A connection with a size limit for each answer: a server that answers without end is cut off.
 //!
-//! Drivers keep an answer in memory until it is complete. Probes ask images that anybody may have made, so they read through this.
+//! Drivers keep an answer in memory until it is complete. Probes read from images of unknown origin, so they read through this.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The most that a server may answer to one question, in bytes.
 pub(crate) const LONGEST_ANSWER: u64 = 8 << 20;
 
-/// Counts what is read since something was last written.
+/// Counts the bytes that are read since the last write.
 #[derive(Debug)]
 pub(crate) struct Limited<S> {
     inner: S,
@@ -80,7 +80,7 @@ impl AsyncWrite for Broken {
     }
 }
 
-/// The body of an answer, or its first `limit` bytes. What comes after them is not waited for.
+/// The body of an answer, or its first `limit` bytes. The rest is not waited for.
 pub(crate) async fn body(mut answer: Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {

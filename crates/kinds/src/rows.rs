@@ -1,4 +1,4 @@
-//! The workload of servers with tables: rows that are inserted once each, in a transaction of their own.
+//! The workload of servers with tables: rows that are inserted once, each in its own transaction.
 //!
 //! A kind with such a server implements [`RowServer`] and [`RowSession`] in its `workload.rs`, and lists a [`RowsWorkload`] among
 //! its workloads. Chaos runs drive it through the traits of [`capability`](crate::capability).
@@ -29,26 +29,26 @@ pub(crate) trait RowServer: Clone + Send + Sync + Sized + 'static {
 /// One connection, which ends with this.
 #[async_trait]
 pub(crate) trait RowSession: Send + Sync + 'static {
-    /// The shortest question.
+    /// Sends the shortest request.
     async fn ask(&mut self) -> Result<(), String>;
 
-    /// Makes a table of a client's and a sequence number, without a key, so that a row that is there twice can be seen.
+    /// Creates a table with client and sequence number, without a key, so that duplicate rows are visible.
     async fn create(&mut self, table: &str) -> Result<(), String>;
 
-    /// Before the first insertion of this session.
+    /// Called before the first insertion of this session.
     async fn prepare(&mut self, _table: &str) -> Result<(), String> {
         Ok(())
     }
 
     async fn insert(&mut self, table: &str, client: u32, sequence: u64) -> Reply;
 
-    /// What is in the table: nothing if the table is lost.
+    /// The rows of the table; none if the table is lost.
     async fn read(&mut self, table: &str) -> Result<Observed, String>;
 
     async fn remove(&mut self, table: &str) -> Result<(), String>;
 }
 
-/// The workload itself, by the name that scenarios give it.
+/// The workload itself, by its name in scenarios.
 pub(crate) struct RowsWorkload<S> {
     name: &'static str,
     server: std::marker::PhantomData<fn() -> S>,
@@ -70,10 +70,10 @@ struct Fields {
     /// The database, used as its owner. Default: the first one.
     #[serde(default)]
     database: Option<String>,
-    /// How many work at once.
+    /// The number of concurrent clients.
     #[serde(default)]
     clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
+    /// Operations per second of all clients together: `400/s`.
     #[serde(default)]
     rate: Option<String>,
 }

@@ -1,6 +1,6 @@
-//! Faults of servers with SQL sessions: their parameters and effects, the same for each such kind.
+//! Faults of servers with SQL sessions: parameters and effects, common to all such kinds.
 //!
-//! A kind lists a [`SqlFault`] of each sort among its faults, and does in its `faults` folder what an [`Action`] says.
+//! A kind lists a [`SqlFault`] of each sort among its faults; its `faults` folder carries out the [`Action`].
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::capability::{Effect, FaultSite};
 
-/// What is done, as data.
+/// The action, as data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Action {
@@ -107,7 +107,7 @@ impl FaultKind for SqlFault {
     }
 }
 
-/// Terminates sessions once, which is the effect, and then `every` so often for as long as the fault lasts.
+/// Terminates sessions once, which is the effect, and then at the interval `every` as long as the fault lasts.
 pub(crate) async fn terminate<T>(
     every: Option<Duration>,
     site: &mut dyn FaultSite,

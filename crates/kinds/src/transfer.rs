@@ -1,4 +1,4 @@
-//! Addresses of servers that a user names, taken apart so that a password is never part of a command.
+//! Parses the URLs of servers that a user names, so that a password is never part of a command.
 
 use percent_encoding::percent_decode_str;
 use url::{ParseError, Url};
@@ -22,7 +22,7 @@ impl Address {
         if !text.contains("://") {
             return Ok(None);
         }
-        // Such an address has no fragment: a `#` is a letter of a password.
+        // Such a URL has no fragment: a `#` is part of a password.
         let url = Url::parse(&text.replace('#', "%23")).map_err(|error| match error {
             ParseError::InvalidPort => "its port is not a number",
             ParseError::EmptyHost => "it has no host",
@@ -30,7 +30,7 @@ impl Address {
         })?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or("it has no host")?;
         let given = |part: &str| Some(decoded(part)).filter(|part| !part.is_empty());
-        // Not `query_pairs`, which takes a `+` for a blank: servers' own clients do not.
+        // Not `query_pairs`, which decodes a `+` as a space: the servers' own clients do not.
         let options = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(name), decoded(value))
@@ -46,7 +46,7 @@ impl Address {
         }))
     }
 
-    /// As people may see it.
+    /// Without the password, for messages.
     pub fn shown(&self) -> String {
         let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -59,7 +59,7 @@ impl Address {
     }
 }
 
-/// Without `%20` and the like.
+/// With `%20` and the like decoded.
 pub(crate) fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

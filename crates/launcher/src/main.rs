@@ -3,7 +3,7 @@
 //!     launcher FILE PROGRAM [ARGUMENT]...
 //!     launcher --hold
 //!
-//! The second form does nothing until it is ended: it keeps a container running in which a single command is run.
+//! The second form does nothing until it is ended: it keeps a container running for a single command.
 //!
 //! devenv makes it the entrypoint of containers whose variables contain secrets, because everyone who can ask the engine
 //! can read a container's own variables. The file contains `NAME=value` entries, each terminated by a zero
@@ -18,7 +18,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// By convention of shells and engines.
+/// The convention of shells and engines.
 const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
 
@@ -40,10 +40,10 @@ fn main() -> ExitCode {
             return ExitCode::from(NOT_RUN);
         }
     };
-    // Looked for in the PATH that it will have.
+    // Looked up in the PATH that it will have.
     let error = Command::new(program).args(rest).envs(variables(&content)).exec();
     if error.kind() == io::ErrorKind::NotFound {
-        // The engine's own words for it, so that it is known by them.
+        // The engine's own message, so that it is recognised.
         eprintln!("devenv: exec: \"{}\": executable file not found in $PATH", program.display());
         return ExitCode::from(NOT_FOUND);
     }

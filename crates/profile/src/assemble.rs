@@ -1,4 +1,4 @@
-//! The pure middle of loading: layers as text in, one checked document out. All problems are reported at once.
+//! The pure middle part of loading: layers as text in, one checked document out. All problems are reported at once.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,19 +19,19 @@ use super::{
     yaml::{self, Parsed},
 };
 
-/// One file of a profile, in the order in which they are laid on one another.
+/// One file of a profile, in the order in which layers are merged.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub file: FileId,
     pub root: Node,
     pub complete: bool,
-    /// Shipped with devenv: what it names is looked for in the project, then among the shipped files.
+    /// Built into devenv: the files that it names are looked for in the project, then among the built-in files.
     pub built_in: bool,
 }
 
-/// Layers on one another, variables filled in, everything checked.
+/// The merged layers, with variables expanded and everything checked.
 pub(super) struct Assembled {
-    /// With variables filled in.
+    /// With variables expanded.
     pub(super) layers: Vec<Layer>,
     pub(super) merged: Node,
     pub(super) variables: Variables,
@@ -49,7 +49,7 @@ pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &m
     Layer { file, root, complete, built_in }
 }
 
-/// The layers as they are written, on one another.
+/// The merged layers, with their original text.
 pub(super) fn lay(layers: &[Layer]) -> Option<Node> {
     let document = Shape::Record(shape::DOCUMENT.clone());
     layers.iter().map(|layer| layer.root.clone()).reduce(|base, over| {
@@ -58,7 +58,7 @@ pub(super) fn lay(layers: &[Layer]) -> Option<Node> {
     })
 }
 
-/// Fills in, checks and merges the layers.
+/// Expands, checks and merges the layers.
 pub(super) fn assemble(mut layers: Vec<Layer>, sources: &Sources, variables: Variables, findings: &mut Findings) -> Option<Assembled> {
     for layer in &mut layers {
         interpolate::fill(&mut layer.root, sources, &variables);
@@ -82,7 +82,7 @@ pub(super) fn assemble(mut layers: Vec<Layer>, sources: &Sources, variables: Var
 pub(crate) struct Variables {
     pub(super) process: BTreeMap<String, String>,
     pub(super) files: IndexMap<String, Given>,
-    /// As they are written; a value may name other variables.
+    /// The original text; a value may refer to other variables.
     profile: IndexMap<String, String>,
     known: RefCell<HashMap<String, Option<String>>>,
     left: Cell<usize>,
@@ -98,7 +98,7 @@ impl Variables {
         Self { process: process.clone(), files, profile, known: RefCell::default(), left: Cell::new(MOST) }
     }
 
-    /// What services and `devenv env` get: the profile's own and those of its files, each by the one order of precedence.
+    /// The variables for services and `devenv env`: the profile's own and those of its files, in the order of precedence.
     pub(super) fn given(&self) -> IndexMap<String, String> {
         self.profile.keys().chain(self.files.keys()).filter_map(|name| Some((name.clone(), self.value(name)?))).collect()
     }
@@ -114,7 +114,7 @@ impl Variables {
         if let Some(known) = self.known.borrow().get(name) {
             return known.clone();
         }
-        // A variable that names itself, perhaps through others, is not set.
+        // A variable that refers to itself, perhaps through others, is unset.
         self.known.borrow_mut().insert(name.to_owned(), None);
         let expanded = interpolate::expand(written, self, Grammar::Profile);
         let value = expanded.troubles.is_empty().then_some(expanded.text);

@@ -1,5 +1,5 @@
-//! Structure: whether every value is of the shape that its place wants. Each layer is checked by itself, what must not be
-//! missing only once all layers are merged.
+//! Structure: whether every value has the shape that its place requires. Each layer is checked by itself; missing
+//! values are reported only once all layers are merged.
 
 use devenv_document::value;
 use devenv_spec::{Period, ServiceName, Size};
@@ -16,7 +16,7 @@ pub(super) fn layer(root: &Node, complete: bool, findings: &mut Findings) {
     against(root, "profile", &Shape::Record(shape::DOCUMENT.clone()), complete, findings);
 }
 
-/// Checks one file of any sort; `name` is what people call it.
+/// Checks one file of any sort; `name` is its sort in messages.
 pub(super) fn against(root: &Node, name: &str, shape: &Shape, complete: bool, findings: &mut Findings) {
     if matches!(root.content, Content::Null) {
         return;
@@ -25,7 +25,7 @@ pub(super) fn against(root: &Node, name: &str, shape: &Shape, complete: bool, fi
     check.value(root, shape, Place { name, key: None, owner: None });
 }
 
-/// Checks the merged document for what is missing.
+/// Checks the merged document for missing values.
 pub(super) fn whole(root: &Node, findings: &mut Findings) {
     missing(root, "profile", root.span, &shape::DOCUMENT, findings);
 }
@@ -218,7 +218,7 @@ fn each_port(first: u16) -> String {
     format!("a range is not allowed: write each port, the container's first, such as `{first}: {first}`")
 }
 
-/// How the same could be written in the shape that is wanted.
+/// How to write the same in the required shape.
 fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
     match (&node.content, shape) {
         (Content::Null, Shape::Record(record)) if record.is_service() => {
@@ -271,14 +271,14 @@ fn owner_noun(name: &str, record: &Record) -> String {
     if record.is_service() { format!("the service `{name}`, nor a kind") } else { format!("`{name}`") }
 }
 
-/// A decimal whole number without anything that could mean another.
+/// A decimal whole number in an unambiguous form.
 pub(super) fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if plain { text.parse().ok() } else { None }
 }
 
-/// What a document lacks. A mapping in which something unknown was found is left alone: that was probably meant.
+/// The missing values of a document. A mapping with an unknown key is skipped, because that key was probably meant.
 pub(super) fn missing(node: &Node, name: &str, at: Span, record: &Record, findings: &mut Findings) {
     // An empty file is a mapping without fields.
     if node.map().is_none() && !matches!(node.content, Content::Null) {

@@ -1,7 +1,7 @@
-//! From a validated profile to the environment's spec: the only place that sees all services of a profile at once.
+//! Compiles a validated profile to the environment's spec: the only place that sees all services of a profile at once.
 //!
 //! Two steps, because leasing happens in between and is not pure: [`needs`] lists the ports and secrets, the daemon finds
-//! them, and [`compile`] then gets the host ports. Kinds are asked in three rounds, each knowing the result of the
+//! them, and [`compile`] then gets the host ports. Kinds are called in three rounds, each with the result of the
 //! previous one: facts, connections, descriptions.
 
 use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
@@ -22,10 +22,10 @@ use crate::{
     variables::{Collision, Connections, Identity},
 };
 
-/// What a disk of its own holds unless its size is said.
+/// The default size of a disk of its own.
 const DEVICE_SIZE: devenv_spec::Size = devenv_spec::Size::mebibytes(1024);
 
-/// What has to exist before a profile can be compiled.
+/// What must exist before a profile can be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
     pub ports: Vec<PortRequest>,
@@ -36,17 +36,17 @@ pub struct Needs {
     pub certificates: Vec<ServiceName>,
 }
 
-/// A port of the host that a service needs.
+/// A host port that a service needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortRequest {
     pub service: ServiceName,
-    /// In the container; what the lease is kept under.
+    /// The container port, under which the lease is kept.
     pub container: u16,
-    /// The one that will do, if the profile names it.
+    /// The only acceptable port, if the profile names it.
     pub fixed: Option<u16>,
 }
 
-/// What was found for it.
+/// The leases for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leases {
     pub environment: EnvironmentId,
@@ -110,12 +110,12 @@ pub(crate) fn first_starts(profile: &Profile, leases: &Leases) -> IndexMap<Servi
     profile.services.iter().map(ask).collect()
 }
 
-/// As [`compile`], where nothing was leased: for questions that no port, subnet or path of devenv's own has a say in.
+/// As [`compile`], without leases: for questions that depend on no port, subnet or path of devenv.
 pub(crate) fn draft(profile: &Profile) -> EnvironmentSpec {
     compile(profile, &Leases::none(profile))
 }
 
-/// The variables by which clients reach the services, and whose they are.
+/// The variables by which clients reach the services, with their services.
 pub(crate) fn connections(profile: &Profile) -> IndexMap<String, ServiceName> {
     Connections::new(profile, &drafted(profile)).into_owned()
 }
@@ -162,7 +162,7 @@ fn share_volumes(services: &mut IndexMap<ServiceName, ServiceSpec>) {
 fn network(network: &crate::Network) -> NetworkSpec {
     NetworkSpec {
         internal: network.internal,
-        // Text that is no subnet was reported.
+        // An invalid subnet was reported.
         subnet: network.subnet.as_ref().and_then(|subnet| subnet.parse().ok()),
         external: network.external.clone(),
     }
@@ -212,14 +212,14 @@ impl Compiler<'_> {
         question(&service.kind, &cx)
     }
 
-    /// A kind's description, with what the profile's common fields say instead.
+    /// A kind's description, with the profile's common fields applied.
     fn service(&self, name: &ServiceName, service: &ServiceProfile, description: Description, connection: Connection) -> ServiceSpec {
         let mut workload = description.workload;
         if let Workload::Container(container) = &mut workload {
             if let Some(image) = &service.image {
                 container.image = Image::Named(image.clone());
             }
-            // A kind may say more of its ports than where they are leased.
+            // A kind may give its ports more settings than the lease does.
             if container.ports.is_empty() {
                 container.ports = self.published(name);
             }
@@ -292,7 +292,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// On the network's gateway, at the port that was leased for whichever service wants metrics first.
+    /// On the network's gateway, at the port that was leased for the first service that needs metrics.
     fn metrics_address(&self) -> Option<SocketAddrV4> {
         let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&FIGURES));
         Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))
@@ -311,7 +311,7 @@ impl Compiler<'_> {
     }
 }
 
-/// What the kind needs, with the profile's fixed ports in it, and then what only the profile asks for.
+/// The ports of the kind, with the profile's fixed ones, and then those that only the profile names.
 fn port_needs(service: &ServiceProfile) -> Vec<PortNeed> {
     let mut asked = service.ports.clone();
     let mut needs = service.kind.fields().ports();

@@ -1,6 +1,6 @@
-//! Compose files as profiles: their document, checked like any other, and back to a Compose file. Pure; `load` reads the files.
+//! Converts Compose files to profiles, whose document is checked like any other, and back. Pure; `load` reads the files.
 //!
-//! A converted document is written out and read like a file of a profile, so that all profiles pass the same checks.
+//! A converted document is written as text and parsed like a profile, so that all profiles pass the same checks.
 //! Their findings are reported at the service of the Compose file.
 
 use devenv_compose::{Converted, Loaded};
@@ -21,11 +21,11 @@ pub(super) struct Given {
     /// Warnings.
     pub(super) findings: Findings,
     pub(super) layer: Layer,
-    /// The document as it is to be shown.
+    /// The document as it is shown.
     pub(super) shown: Value,
 }
 
-/// The layer of a profile that files make; else what is wrong with them.
+/// The layer of a profile from the files; otherwise their problems.
 pub(super) fn convert(loaded: Loaded, name: &str) -> Result<Given, (Findings, Sources)> {
     let Loaded { mut sources, mut findings, converted } = loaded;
     let Some(Converted { name: project, mut document, mut shown, places }) = converted.filter(|_| !findings.has_errors()) else {
@@ -37,7 +37,7 @@ pub(super) fn convert(loaded: Loaded, name: &str) -> Result<Given, (Findings, So
     let file = sources.add(format!("{name} as a profile"), text);
     let mut own = Findings::default();
     let mut layer = assemble::read(&sources, file, false, &mut own);
-    // What is found in a service from here on is told where the Compose file defines it.
+    // Problems of a service from here on are reported where the Compose file defines it.
     if let Some(services) = layer.root.get_mut("services").and_then(Node::map_mut) {
         for (service, entry) in services.iter_mut() {
             if let Some(place) = places.get(service) {
@@ -65,13 +65,13 @@ fn moved(node: &mut Node, place: super::source::Span) {
     }
 }
 
-/// Images of servers that devenv knows are asked in their protocol, with the credentials of the file.
+/// Images of known servers are probed in their protocol, with the credentials of the file.
 fn recognise(document: &mut Value) {
     for service in document["services"].as_object_mut().into_iter().flat_map(|services| services.values_mut()) {
         let Some(container) = service.get_mut("container").and_then(Value::as_object_mut) else { continue };
         let command: Vec<&str> =
             container.get("command").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        // Behind another entrypoint there may be anything.
+        // Another entrypoint may start anything.
         let image = container.get("image").and_then(Value::as_str).filter(|_| !container.contains_key("entrypoint"));
         let server = image.and_then(|image| devenv_kinds::server_of(image, &command));
         if let Some(server) = server {
@@ -90,7 +90,7 @@ fn escaped(value: &Value) -> Value {
     }
 }
 
-/// The text of a profile with this document. Values that stand as variables stay variables.
+/// The text of a profile with this document. References to variables stay.
 pub fn profile_text(document: &Value) -> String {
     let mut escaped = escaped(document);
     for (name, service) in document["services"].as_object().into_iter().flatten() {
@@ -103,7 +103,7 @@ pub fn profile_text(document: &Value) -> String {
     serde_yaml::to_string(&escaped).unwrap_or_default()
 }
 
-/// The document of a profile as a Compose file; else the services that cannot be rendered, with the reasons.
+/// The document of a profile as a Compose file; otherwise the services that cannot be rendered, with reasons.
 pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<(String, String)>> {
     devenv_compose::render(document, name).map_err(|all| all.into_iter().map(|one| (one.service, one.reason)).collect())
 }

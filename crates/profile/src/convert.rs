@@ -1,4 +1,4 @@
-//! A checked tree as JSON of the types that its places want, and from there as the types.
+//! Converts a checked tree to JSON of the required types, and from there to the types.
 
 use devenv_kinds::Kind;
 use devenv_spec::ServiceName;
@@ -14,7 +14,7 @@ use super::{
     tree::{Content, Node},
 };
 
-/// The value of a tree. A value that does not fit its shape (and was reported) becomes text.
+/// The value of a tree. A value that does not fit its shape (which was reported) becomes text.
 pub(super) fn json(node: &Node, shape: &Shape) -> Value {
     match &node.content {
         Content::Null => Value::Null,
@@ -40,7 +40,7 @@ pub(super) fn json(node: &Node, shape: &Shape) -> Value {
     }
 }
 
-/// The kind of a service, if its fields are right.
+/// The kind of a service, if its fields are valid.
 pub(super) fn kind(service: &Node) -> Option<Kind> {
     let record = shape::service();
     let (name, entry) = service.entries().find(|(name, _)| record.exactly_one.iter().any(|one| one == name))?;

@@ -1,4 +1,4 @@
-//! The validated profile: what the loader returns, and what the schema and the reference are generated from.
+//! The validated profile: the loader's result, and the source of the schema and the reference.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
 
@@ -17,12 +17,12 @@ use serde::{
 /// One environment's description, with everything it extends merged in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// What the user calls it.
+    /// The name that the user gave.
     pub name: String,
     pub description: Option<String>,
     /// The project's directory; relative paths start there.
     pub project: PathBuf,
-    /// Given to every service and to `devenv env`; `env_file` merged in.
+    /// For every service and `devenv env`; `env_file` merged in.
     pub variables: IndexMap<String, String>,
     /// Variables of services that `variables` may replace.
     #[serde(default)]
@@ -31,10 +31,10 @@ pub struct Profile {
     #[serde(default)]
     pub secrets: IndexMap<String, SecretSource>,
     pub services: IndexMap<ServiceName, ServiceProfile>,
-    /// Networks that containers may be on, besides the environment's own.
+    /// Networks for containers, besides the environment's own.
     #[serde(default)]
     pub networks: IndexMap<String, Network>,
-    /// The text of project files that services are configured with (alert rules, dashboards), by their path in the profile.
+    /// The text of project files that configure services (alert rules, dashboards), by their path in the profile.
     pub assets: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ pub enum SecretSource {
     FromEnv(String),
     /// A file, relative to the project. A line break at its end is not part of the secret.
     File(String),
-    /// A random secret of so many letters and digits, which is made once and kept.
+    /// A random secret of this many letters and digits, which is generated once and kept.
     Generate(u32),
     /// A command, whose standard output is the secret: for password managers. Runs on the host at every `devenv up`.
     Command(Vec<String>),
@@ -167,24 +167,24 @@ pub(super) struct Document {
     /// everything that devenv and the engine print.
     #[serde(default)]
     secrets: IndexMap<String, SecretSource>,
-    /// Networks that containers may be on, besides the environment's own, by name.
+    /// Networks for containers, besides the environment's own, by name.
     #[serde(default)]
     networks: IndexMap<String, Network>,
     /// The services of the environment, by name.
     services: IndexMap<String, ServiceFields>,
 }
 
-/// A network that containers may be on, besides the environment's own.
+/// A network for containers, besides the environment's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Without a way out of the machine.
+    /// No connection to outside of the machine.
     #[serde(default)]
     pub internal: bool,
     /// The IPv4 subnet to use if it is free, such as `10.9.0.0/24`. Default: one that devenv chooses.
     #[serde(default)]
     pub subnet: Option<String>,
-    /// The name of a network that exists and is not devenv's. It is used, and neither made nor removed.
+    /// The name of an existing network that devenv does not own. It is used, and neither created nor removed.
     #[serde(default)]
     pub external: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Where profiles are: the project's `profiles/`, the user's directory, the binary. The first that has a name wins.
+//! Finds profiles: in the project's `profiles/`, the user's directory, the binary. The first with the name is used.
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +17,19 @@ use super::{
     yaml::{self, LARGEST},
 };
 
-/// One profile that can be named.
+/// One available profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProfileEntry {
     pub name: String,
     pub description: Option<String>,
     pub source: Origin,
-    /// None if it is in the binary.
+    /// `None` if it is in the binary.
     pub path: Option<PathBuf>,
     /// Whether it shows something or belongs to a scenario, and is listed only on request.
     pub example: bool,
 }
 
-/// Where a profile is from, nearest first.
+/// The source of a profile, nearest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -40,7 +40,7 @@ pub enum Origin {
     BuiltIn,
 }
 
-/// Why a profile that is there is not used.
+/// Why an existing profile is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("{shown} {reason}")]
@@ -50,25 +50,25 @@ pub enum Refused {
     Untrusted(Untrusted),
 }
 
-/// A profile's text, not yet looked at.
+/// A profile's text, not parsed yet.
 pub(super) struct Located {
     pub(super) name: String,
-    /// As people know the file.
+    /// The file's name in messages.
     pub(super) shown: String,
-    /// The same for the same file, however it was named.
+    /// Equal for the same file, however it was named.
     pub(super) identity: PathBuf,
     pub(super) directory: Option<PathBuf>,
     pub(super) origin: Origin,
     pub(super) bytes: Vec<u8>,
 }
 
-/// The nearest ancestor that holds `profiles/`, else the directory itself.
+/// The nearest ancestor with `profiles/`, else the directory itself.
 pub fn find_project(start: &Path) -> PathBuf {
     let start = fs::canonicalize(start).unwrap_or_else(|_| start.to_owned());
     start.ancestors().find(|directory| directory.join("profiles").is_dir()).unwrap_or(&start).to_owned()
 }
 
-/// All profiles that can be named, by name; of two with one name, the one that is taken.
+/// All available profiles, by name; of two with one name, the one that is used.
 pub fn list(project: &Path, user_directory: Option<&Path>) -> Vec<ProfileEntry> {
     let mut found: BTreeMap<String, ProfileEntry> = BTreeMap::new();
     let shipped = embedded::profiles().map(|entry| (entry, false)).chain(embedded::examples().map(|entry| (entry, true)));
@@ -94,8 +94,8 @@ pub(super) fn is_path(profile: &str) -> bool {
     profile.contains('/') || Path::new(profile).extension().is_some_and(|extension| extension == "yaml")
 }
 
-/// Finds a profile. A path is looked for from `beside` (or here), then from the project; a name in its three places, or
-/// only in those behind `behind`.
+/// Finds a profile. A path is relative to `beside` (or the current directory), then to the project; a name is looked for
+/// in its three places, or only in those after `behind`.
 pub(super) fn find(
     profile: &str,
     project: &Path,
@@ -130,7 +130,7 @@ pub(super) fn find(
 }
 
 impl Located {
-    /// Refuses a file that another user can change, or whose directory one can.
+    /// Refuses a file that another user can change, or whose directory another user can change.
     pub(super) fn check(&self, trusted: bool) -> Result<(), Refused> {
         if self.origin == Origin::BuiltIn { Ok(()) } else { check(&self.identity, trusted) }
     }
@@ -142,7 +142,7 @@ pub(super) fn check(path: &Path, trusted: bool) -> Result<(), Refused> {
         return Ok(());
     }
     let found = |path: &Path| devenv_files::untrusted(path).ok().flatten();
-    // In a directory with the sticky bit, others can add files and not replace this one.
+    // In a directory with the sticky bit, others can add files but not replace this one.
     let sticky = |untrusted: &Untrusted| matches!(untrusted, Untrusted::Writable { mode, .. } if mode & 0o1000 != 0);
     let directory = || path.parent().and_then(found).filter(|untrusted| !sticky(untrusted));
     found(path).or_else(directory).map_or(Ok(()), |untrusted| Err(Refused::Untrusted(untrusted)))
@@ -151,7 +151,7 @@ pub(super) fn check(path: &Path, trusted: bool) -> Result<(), Refused> {
 fn located(path: &Path, origin: Origin) -> Result<Located, Refused> {
     let shown = shown(path);
     let unreadable = |reason: ReadError| Refused::Unreadable { shown: shown.clone(), reason };
-    // One byte more than the most shows that there is more.
+    // One byte beyond the limit shows that there is more.
     let mut bytes = Vec::new();
     let file = open_regular(path).map_err(unreadable)?;
     file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.into()))?;
@@ -165,7 +165,7 @@ fn located(path: &Path, origin: Origin) -> Result<Located, Refused> {
     })
 }
 
-/// A path as people would type it from here.
+/// A path relative to the current directory.
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
@@ -182,7 +182,7 @@ pub(super) fn files_in(named: &str, on_disk: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A path that exists and is spelled almost like one that does not.
+/// An existing path that is spelled similarly to a missing one.
 pub(super) fn similar(project: &Path, missing: &str) -> Option<String> {
     let path = Path::new(missing);
     let parent = path.parent()?;
@@ -193,7 +193,7 @@ pub(super) fn similar(project: &Path, missing: &str) -> Option<String> {
     Some(parent.join(near).display().to_string())
 }
 
-/// What a directory holds, by name; nothing if it cannot be read.
+/// The names in a directory; empty if it cannot be read.
 fn children(directory: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();

@@ -1,4 +1,4 @@
-//! Dependencies: that they exist, can come true, and do not go round in circles.
+//! Dependencies: whether they exist, can be satisfied, and contain no circle.
 
 use devenv_kinds::{
     Kind,
@@ -46,7 +46,7 @@ pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: 
         }
     }
     for service in services {
-        // Fields that are wrong name nothing.
+        // Invalid fields name nothing.
         let kind = convert::kind(service.node);
         for wanted in references(kind.as_ref()) {
             let span = place_of(service.fields, &wanted).unwrap_or(service.key);
@@ -70,7 +70,7 @@ pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: 
     }
 }
 
-/// The services without which a kind can do nothing become its dependencies.
+/// The services that a kind requires become its dependencies.
 pub(super) fn add_references(services: &mut IndexMap<ServiceName, ServiceProfile>) {
     let names: Vec<ServiceName> = services.keys().cloned().collect();
     for (name, service) in services {
@@ -106,7 +106,7 @@ pub(super) fn place_of(node: &Node, text: &str) -> Option<Span> {
         .or_else(|| node.entries().find_map(|(_, entry)| place_of(&entry.node, text)))
 }
 
-/// Each circle once, from its first service in the profile's order, with the place of the dependency that leads on.
+/// Each circle once, from its first service in the profile's order, with the position of the dependency that continues it.
 fn cycles<'a>(edges: &'a IndexMap<&'a str, Vec<(String, Span)>>) -> Vec<Vec<(&'a str, Span)>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
@@ -121,7 +121,7 @@ fn cycles<'a>(edges: &'a IndexMap<&'a str, Vec<(String, Span)>>) -> Vec<Vec<(&'a
             continue;
         }
         marks[start] = Mark::Open;
-        // The way from the start: each service, and which of its dependencies is looked at.
+        // The path from the start: each service, and the index of its current dependency.
         let mut way: Vec<(usize, usize)> = vec![(start, 0)];
         while let Some((index, next)) = way.last_mut() {
             let (index, position) = (*index, *next);

@@ -1,9 +1,9 @@
-//! PURE: what a profile's own variables and secrets may not do. Called by the loader once services are known.
+//! PURE: restrictions on a profile's own variables and secrets. The loader calls it once services are known.
 //!
 //! A variable that a service of the environment owns, such as `DATABASE_URL`, leads to that service. One from an env file or
-//! from `variables` in its place would send tools that write to a server of this environment to another one, so only a
-//! profile that says `override: [NAME]` may replace it. A declared secret may stand only where it stays out of what the
-//! engine and devenv print.
+//! `variables` in its place would make tools that write to a server of this environment write to another one, so only a
+//! profile that says `override: [NAME]` may replace it. A declared secret is allowed only where the
+//! engine and devenv do not print it.
 
 use devenv_spec::{ServiceName, sensitive};
 use indexmap::IndexMap;
@@ -19,7 +19,7 @@ use super::{
     variables::{self, Giver},
 };
 
-/// Reports variables that replace a connection without leave, and leave that is given for nothing.
+/// Reports variables that replace a connection without permission, and permissions without effect.
 pub(super) fn connections(
     assembled: &Assembled,
     owned: &IndexMap<String, ServiceName>,
@@ -104,7 +104,7 @@ fn key_of(node: &Node, name: &str) -> Option<Span> {
     node.entry(name).map(|entry| entry.key).or_else(|| node.entries().find_map(|(_, entry)| key_of(&entry.node, name)))
 }
 
-/// Where the profile gives a variable a value.
+/// Where the profile sets a variable.
 fn places(merged: &Node, variables: &Variables, name: &str) -> Vec<Span> {
     let written = merged.get("variables").and_then(|node| node.entry(name)).map(|entry| entry.key);
     variables.files.get(name).map(|given| given.span).into_iter().chain(written).collect()
@@ -120,7 +120,7 @@ pub(super) fn overrides(merged: &Node) -> Vec<String> {
     listed(merged, "override").into_iter().map(|(name, _)| name).collect()
 }
 
-/// Reports secrets with impossible names, secrets that are used and not declared, and uses in places where they would show.
+/// Reports secrets with invalid names, undeclared secrets, and secrets in places where they would be shown.
 pub(super) fn secrets(merged: &Node, declared: &IndexMap<String, SecretSource>, findings: &mut Findings) {
     for (name, entry) in merged.get("secrets").into_iter().flat_map(Node::entries) {
         if name.is_empty() || interpolate::name_length(name) != name.len() {

@@ -1,4 +1,4 @@
-//! Texts that nobody means well by: every one is refused or taken soon, without a panic.
+//! Malicious texts: each is refused or accepted soon, without a panic.
 
 use std::{
     fs,
@@ -59,7 +59,7 @@ fn hostile_texts_end_quickly() {
     }
 }
 
-/// Generous, since tests run unoptimised and beside others; what is not bounded takes minutes.
+/// Generous, because tests run unoptimised and in parallel; unbounded work takes minutes.
 const LONGEST: Duration = Duration::from_secs(15);
 
 proptest! {

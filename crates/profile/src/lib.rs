@@ -1,9 +1,9 @@
 //! Profiles: from text to a validated [`Profile`], with all problems of a file reported at once.
 //!
-//! Pure, but for `load` and `find`, which alone read files. The command line loads profiles; the daemon receives them
-//! validated. The way: `yaml` reads a `tree` of values with places, `interpolate` fills in variables, `check` compares each layer with
-//! the `shape`s of the types, `merge` lays the layers on one another, `validate` looks at what the whole means,
-//! `convert` makes the types, and `origin` remembers where everything came from.
+//! Pure, except `load` and `find`, which alone read files. The command line loads profiles; the daemon receives them
+//! validated. The steps: `yaml` parses a `tree` of values with positions, `interpolate` expands variables, `check` compares each layer with
+//! the `shape`s of the types, `merge` merges the layers, `validate` checks what the whole means,
+//! `convert` makes the types, and `origin` remembers the source of every value.
 
 mod assemble;
 mod check;
@@ -48,7 +48,7 @@ pub use origin::{Explanation, masked, masked_at};
 pub use powers::host_powers;
 pub use render::{Rendering, render_profile};
 
-/// Everything that a profile's bytes go through short of the disk, for tests that feed it any bytes.
+/// Everything that a profile's bytes go through except the disk, for fuzz tests.
 #[cfg(any(test, fuzzing))]
 pub fn check_bytes(bytes: &[u8]) {
     let mut sources = source::Sources::default();

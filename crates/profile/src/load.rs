@@ -1,4 +1,4 @@
-//! From a profile's name to the validated profile. With `find`, the only reader of the disk here.
+//! Loads a validated profile by name. With `find`, the only code here that reads the disk.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ use super::{
 
 pub use super::find::{Refused, find_project, list};
 
-/// What is to be loaded, and with which variables.
+/// What to load, and with which variables.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadRequest<'a> {
     pub project: &'a Path,
@@ -36,9 +36,9 @@ pub struct LoadRequest<'a> {
     pub profile: &'a str,
     /// The process's environment.
     pub environment: &'a BTreeMap<String, String>,
-    /// Where the user's own profiles are.
+    /// The directory of the user's own profiles.
     pub user_directory: Option<&'a Path>,
-    /// Whether files that other users can change are taken all the same.
+    /// Whether files that other users can change are used anyway.
     pub trusted: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct Loaded {
     pub origins: Origins,
     /// Warnings.
     pub report: Report,
-    /// The profile's document as it is to be shown, where that is not what `origins` says: of Compose files.
+    /// The profile's document for display, if it differs from `origins`: for Compose files.
     pub shown: Option<serde_json::Value>,
 }
 

@@ -1,8 +1,8 @@
 //! The small static programs that devenv puts into containers, as bytes. `build.rs` makes them.
 //!
-//! The engine puts the launcher into containers, the daemon's faults the fault agent. Empty where one could not be made.
+//! The engine puts the launcher into containers, and `src/faults` the fault agent. Empty if one could not be built.
 
-/// Stands before a container's program where its variables hold secrets (`crates/launcher`).
+/// Starts before a container's program if its variables contain secrets (`crates/launcher`).
 pub const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/launcher"));
 
 /// Works in containers' namespaces, for faults (`crates/fault-agent`).

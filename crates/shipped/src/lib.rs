@@ -1,13 +1,13 @@
-//! Files that travel in the binary, so that shipped profiles and scenarios work in an empty directory: with their scripts, data
+//! Files that are embedded in the binary, so that built-in profiles and scenarios work in an empty directory: with their scripts, data
 //! sets and rules.
 //!
-//! The build script lists every file of `profiles`, `examples/profiles`, `chaos`, `init-scripts` and `seed-data`; a new one needs no line
-//! anywhere.
+//! The build script lists every file of `profiles`, `examples/profiles`, `chaos`, `init-scripts` and `seed-data`; a new file needs no
+//! further change.
 
-/// The text of every shipped file by its path in a project, sorted.
+/// The text of every embedded file by its path in a project, sorted.
 pub const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// The YAML documents right in a directory: their names, without the ending, and their texts.
+/// The YAML documents directly in a directory: their names, without the extension, and their texts.
 pub fn documents(directory: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     FILES.iter().filter_map(move |(path, text)| {
         let name = path.strip_prefix(directory)?.strip_prefix('/')?.strip_suffix(".yaml")?;

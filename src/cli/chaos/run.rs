@@ -64,11 +64,11 @@ pub(crate) struct Arguments {
     yes: bool,
 }
 
-/// Of runs that nobody asked a report of, so many are kept.
+/// The number of runs without `--report` that are kept.
 const KEPT: usize = 20;
 /// The largest file that `--plan` reads, in bytes.
 const LARGEST_PLAN: u64 = 16 << 20;
-/// To heal after an interruption; the faults' own limits follow.
+/// The time limit to heal after an interruption; afterwards the faults' own durations end them.
 const LAST_HEALING: Duration = Duration::from_secs(30);
 
 impl Arguments {
@@ -128,7 +128,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     Ok(worst)
 }
 
-/// After a signal: whatever this run has injected is healed now rather than at its time.
+/// After a signal: whatever this run has injected is healed now and not after its duration.
 pub(super) async fn interrupted(session: &Session) {
     session.printer.say("all faults are undone");
     let healing = async {
@@ -149,7 +149,7 @@ fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<
     })
 }
 
-/// A plan of an earlier run, which has to be one of this scenario.
+/// The plan of an earlier run, which must be one of this scenario.
 fn stored(path: &Path, scenario: &Scenario) -> Result<ChaosPlan, ApiError> {
     let text = devenv_files::read_bounded(path, LARGEST_PLAN).map_err(|error| usage(format!("--plan {} {error}", path.display())))?;
     let plan: ChaosPlan =
@@ -183,7 +183,7 @@ async fn one(
     Ok((report, directory))
 }
 
-/// Leaves out entry after entry as long as the rest still fails.
+/// Leaves out entries one by one as long as the rest still fails.
 async fn smallest(
     scenario: &Scenario,
     failed: (Report, PathBuf),
@@ -230,7 +230,7 @@ fn write(report: &Report, directory: &Path, into: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The place for runs of one environment, which one process has at a time.
+/// The directory of the runs of one environment, of which one runs at a time.
 struct RunEnvironment {
     directory: PathBuf,
     _lock: fs::File,
@@ -263,7 +263,7 @@ impl RunEnvironment {
         }
     }
 
-    /// Removes all but the newest runs; what cannot be removed stays.
+    /// Removes all but the newest runs; one that cannot be removed stays.
     fn forget(&self) {
         let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -292,7 +292,7 @@ impl ClientDaemonApi<'_> {
         InjectRequest { target: self.target.clone(), fault, service, for_ms, parameters, id: Some(id), seed }
     }
 
-    /// For what may be asked twice.
+    /// For requests that may be repeated.
     async fn again<T>(&self, error: ClientError, ask: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Result<T, ApiError> {
         if !matches!(error, ClientError::NotRunning { .. } | ClientError::Lost(_)) {
             return Err(api_error(error));
@@ -329,7 +329,7 @@ impl DaemonApi for ClientDaemonApi<'_> {
         let request = self.request(order);
         match self.client().inject(&request).await {
             Ok(fault) => Ok(fault),
-            // What became of it the next daemon knows.
+            // The next daemon knows the outcome.
             Err(error) => {
                 let known = FaultsRequest { target: self.target.clone(), healed: true };
                 let faults = self.again(error, async |client: Client| client.faults(&known).await).await?;

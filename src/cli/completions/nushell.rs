@@ -1,5 +1,5 @@
-//! Completion in Nushell, whose external completer takes the words of the line and wants records back. `clap_complete` has no adapter
-//! for it that asks at each TAB.
+//! Completion in Nushell, whose external completer gets the words of the line and expects records. `clap_complete` has no
+//! adapter that does this at each TAB.
 
 use std::{ffi::OsString, io, path::Path};
 

@@ -1,7 +1,7 @@
-//! Names that complete: which argument takes which names, and where the names are found.
+//! Completion of names: which argument takes which names, and where the names come from.
 //!
-//! Completion must be quick and silent: it asks a daemon that runs, for a fraction of a second, else reads the profile, and leaves out what
-//! it cannot find.
+//! Completion must be quick and silent: it asks a running daemon for a fraction of a second, otherwise reads the profile, and leaves out
+//! what it cannot find.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,10 +18,10 @@ use crate::{
     fault,
 };
 
-/// What a TAB may wait for the daemon.
+/// How long TAB may wait for the daemon.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// What an argument's value names.
+/// What the value of an argument names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Names {
     Services,
@@ -80,7 +80,7 @@ const ARGUMENTS: &[(&str, &str, Names)] = &[
     ("help", "words", Commands),
 ];
 
-/// The command line, whose arguments know their names. `words` are those of the line that is completed.
+/// The command line with completion of names. `words` are those of the line that is being completed.
 pub(super) fn with_candidates(command: clap::Command, words: &[OsString]) -> clap::Command {
     let line = Line::of(words);
     ARGUMENTS.iter().fold(command, |command, (path, id, names)| {
@@ -186,7 +186,7 @@ fn profiles(session: &Session) -> Found {
     listed.map(|profile| (profile.name, profile.description.unwrap_or_default())).collect()
 }
 
-/// Those of the environment that exists, else those of the profile that `up` would take.
+/// The services of the existing environment, otherwise those of the profile that `up` would use.
 fn services(session: &Session) -> Found {
     let status = ask(session, async |client, target| client.status(&target).await.ok());
     let current = status.as_ref().and_then(|status| status.profile.clone());
@@ -205,7 +205,7 @@ fn directories(place: &Path) -> Vec<String> {
     names
 }
 
-/// What a daemon says that runs; nothing if it says nothing soon.
+/// The answer of a running daemon; `None` if it does not answer soon.
 fn ask<T>(session: &Session, question: impl AsyncFnOnce(Client, EnvironmentTarget) -> Option<T>) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
@@ -241,7 +241,7 @@ mod tests {
                 let id = argument.get_id().as_str();
                 let takes_names = ["service", "services", "profile", "words", "scenario", "fault", "instance"].contains(&id);
                 let listed = ARGUMENTS.iter().any(|(known, argument, _)| *known == path && *argument == id);
-                // A new instance or a profile to write has a new name; `--profile` of Compose files is their own.
+                // A new instance or profile has a new name; the values of `--profile` come from Compose files.
                 let compose = argument.get_long() == Some("profile");
                 if takes_names && !listed && !argument.is_global_set() && !compose {
                     missing.push(format!("{path}: {id}"));

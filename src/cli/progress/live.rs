@@ -1,4 +1,4 @@
-//! A line a service on a terminal: its state, what it waits for, how far it is, and the time it takes.
+//! One line for each service on a terminal: its state, what it waits for, its progress, and the time it takes.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -33,9 +33,9 @@ struct Services(IndexMap<String, Service>);
 
 struct Service {
     state: ServiceState,
-    /// When it came into this state.
+    /// When it entered this state.
     since: Instant,
-    /// From its start to ready, or how long the state before lasted.
+    /// The time from its start to ready, or the duration of the state before.
     after_ms: Option<u64>,
     note: String,
     meter: Option<(Meter, Instant)>,
@@ -107,7 +107,7 @@ impl Live {
     pub(super) fn note(&self, name: &str, message: &str) {
         self.change(|services| {
             let service = services.0.entry(name.to_owned()).or_insert_with(|| Service::new(ServiceState::Pending));
-            // What comes after ready is no change of it.
+            // What follows ready is no change of state.
             if service.is_over() {
                 return;
             }
@@ -168,7 +168,7 @@ impl Services {
         }
     }
 
-    /// The dependencies that hold a service up that has not begun.
+    /// The dependencies that a service waits for which has not started.
     fn waits_for<'a>(&self, service: &'a Service) -> Vec<&'a str> {
         if service.state != ServiceState::Pending {
             return Vec::new();

@@ -1,24 +1,24 @@
-//! PURE: how far something is that has a size, such as a pull: a bar, the rate, and what remains.
+//! PURE: the progress of something with a size, such as a pull: a bar, the rate, and the remaining time.
 
 use std::time::Duration;
 
 /// The size of a bar, in columns.
 const BAR: u64 = 16;
-/// A rate of the first moments says nothing.
+/// A rate over the first moments is meaningless.
 const FIRST: Duration = Duration::from_millis(700);
 
-/// Bytes, or things of another unit, that are done.
+/// The amount done, in bytes or another unit.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Meter {
     done: u64,
     total: u64,
     unit: String,
-    /// What was done at the first look, which counts for no rate.
+    /// The amount at the first look, which does not count for the rate.
     first: u64,
 }
 
 impl Meter {
-    /// Of a message that ends with `120/400 bytes`; and the words before it.
+    /// Parses a message that ends with `120/400 bytes`; returns the words before it too.
     pub(super) fn of(message: &str, before: Option<&Self>) -> Option<(Self, String)> {
         let mut words: Vec<&str> = message.split_whitespace().collect();
         let unit = words.pop()?;

@@ -1,8 +1,8 @@
-//! The lines that are redrawn in place on a terminal, of all operations that this process follows at the same time.
+//! The lines that are redrawn in place on a terminal, for all operations that this process follows at the same time.
 //!
-//! There is one screen: each [`Live`](super::live::Live) is a scope on it. A frame is made by pure functions from the rows and the
-//! terminal's present size, so that a resized terminal shows no remains: rows are cut to its width, and what the terminal has wrapped
-//! meanwhile is counted when the last frame is taken back. Text from elsewhere goes above the rows ([`above`]).
+//! There is one screen: each [`Live`](super::live::Live) is a scope on it. Pure functions make a frame from the rows and the
+//! terminal's current size, so that nothing remains after a resize: rows are cut to its width, and rows that the terminal has wrapped
+//! meanwhile are counted when the last frame is erased. Text from elsewhere goes above the rows ([`above`]).
 
 use std::{
     io::Write,
@@ -10,21 +10,21 @@ use std::{
     time::Duration,
 };
 
-/// How often times and spinners move.
+/// How often times and spinners are updated.
 const FRAME: Duration = Duration::from_millis(100);
-/// Rows are not longer than this, however wide the terminal is.
+/// The longest row, however wide the terminal is.
 const LONGEST: usize = 100;
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 /// One row, as it is to be drawn.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    /// Makes the text for so many columns. May contain colours.
+    /// Makes the text for a number of columns. It may contain colours.
     pub(super) text: String,
     pub(super) is_over: bool,
 }
 
-/// What a scope has to show at the moment.
+/// The current rows of a scope.
 pub(super) trait Rows: Send {
     fn lines(&self, columns: usize) -> Vec<Line>;
 }
@@ -145,7 +145,7 @@ impl State {
         }
         let (text, drawn) = frame(&rows, &self.drawn, &above, columns);
         self.drawn = drawn;
-        // A terminal that cannot be written to is no reason to fail.
+        // A terminal that cannot be written to is not an error.
         let mut stderr = std::io::stderr().lock();
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
     }
@@ -167,7 +167,7 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// PURE: the rows that have room, those that are not over first, and how many more there are.
+/// PURE: the rows that fit, unfinished ones first, and how many more there are.
 fn fitting(lines: &[Line], height: usize, spinner: &str) -> Vec<String> {
     let row = |line: &Line| format!("{} {}", if line.is_over { " " } else { spinner }, line.text);
     if lines.len() <= height {
@@ -186,7 +186,7 @@ fn fitting(lines: &[Line], height: usize, spinner: &str) -> Vec<String> {
     rows
 }
 
-/// PURE: what to write so that the rows replace the last ones, with a text above them; and the lengths of the new rows.
+/// PURE: the text that replaces the last rows by the new ones, with text above them; and the lengths of the new rows.
 fn frame(rows: &[String], drawn: &[usize], above: &str, columns: usize) -> (String, Vec<usize>) {
     // A terminal that became narrower has wrapped the rows that were drawn.
     let up: usize = drawn.iter().map(|length| length.div_ceil(columns.max(1)).max(1)).sum();
@@ -209,7 +209,7 @@ fn frame(rows: &[String], drawn: &[usize], above: &str, columns: usize) -> (Stri
     (text, lengths)
 }
 
-/// PURE: the beginning of a text that has at most so many columns, with an ellipsis if something is left out; colours are ended.
+/// PURE: the beginning of a text in at most this many columns, with an ellipsis if something is left out; colours are ended.
 pub(super) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -231,12 +231,12 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     kept + if escapes { "…\x1b[0m" } else { "…" }
 }
 
-/// PURE: the columns that a text takes, without its colours.
+/// PURE: the number of columns of a text, without its colours.
 pub(super) fn width(text: &str) -> usize {
     anstream::adapter::strip_str(text).to_string().chars().map(columns_of).sum()
 }
 
-/// East Asian characters and pictures take two. It is enough to be never too small.
+/// East Asian characters and emoji take two. The number must never be too small.
 fn columns_of(c: char) -> usize {
     match u32::from(c) {
         0x300..=0x36f | 0x200b..=0x200f => 0,

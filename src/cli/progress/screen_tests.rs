@@ -1,4 +1,4 @@
-//! Frames on a terminal that is played here: it wraps, scrolls and reflows as real ones do.
+//! Frames on a simulated terminal, which wraps, scrolls and reflows like a real one.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which images a profile needs, as its kinds describe them.
+//! The images that a profile needs, as its kinds describe them.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,13 +10,13 @@ use crate::{
     spec::{EnvironmentId, Image, Workload},
 };
 
-/// Each once, in the profile's order. Ports and variables have no say in it, so none are leased.
+/// Each once, in the profile's order. They depend on neither ports nor variables, so none are leased.
 pub(super) fn images(profile: &Profile) -> Vec<Image> {
     let environment = EnvironmentId::of("", &profile.project, "default");
     let (no_ports, no_variables) = (BTreeMap::new(), IndexMap::new());
     let mut neighbours: IndexMap<_, Facts> = IndexMap::new();
     let mut images = IndexMap::new();
-    // Twice, because a kind may ask for facts about a service that comes after it.
+    // Twice, because a kind may ask for facts about a service that follows it.
     for _ in 0..2 {
         images.clear();
         let mut facts = IndexMap::new();

@@ -1,4 +1,4 @@
-//! What a command is about: a profile by its name or path, or Compose files, named or found; and which of its services.
+//! What a command is about: a profile by name or path, or Compose files, named or found; and which of its services.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use devenv_api::{ApiError, ErrorCode, Phase, Status};
 use super::{Loaded, find_compose, load, load_files, user_profiles};
 use crate::cli::{failure::Failure, session::Session};
 
-/// The arguments by which commands name what they are about.
+/// The arguments that select it.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Selection {
     /// Compose files to use instead of a profile. Later files are merged onto earlier ones.
@@ -18,16 +18,16 @@ pub(crate) struct Selection {
     pub(crate) profiles: Vec<String>,
 }
 
-/// What was chosen.
+/// The selection.
 pub(crate) struct Selected {
-    /// As the environment is known to run it, and as it is found again.
+    /// The name under which the environment runs it, and by which it is found again.
     pub(crate) name: String,
     pub(crate) loaded: Loaded,
     /// Only these services, if any.
     pub(crate) services: Vec<String>,
 }
 
-/// Chooses and loads it. `words` are `[PROFILE] [SERVICE]…`, or services alone where files are given. `current` is the profile
+/// Selects and loads it. `words` are `[PROFILE] [SERVICE]…`, or only services if files are given. `current` is the profile
 /// that the environment has.
 pub(crate) fn select(session: &Session, selection: &Selection, words: &[String], current: Option<String>) -> Result<Selected, Failure> {
     if !selection.files.is_empty() {
@@ -48,14 +48,14 @@ pub(crate) fn select(session: &Session, selection: &Selection, words: &[String],
             let is_service = |selected: &Selected| selected.services.iter().all(|service| selected.loaded.has_service(service));
             match selected {
                 Ok(selected) if is_service(&selected) => Ok(selected),
-                // Neither: the message about profiles is the one to give.
+                // Neither exists: the message about profiles is the right one.
                 _ => with_profiles(session, first, selection, &words[1..]),
             }
         }
     }
 }
 
-/// The name of what is taken where none is given: the environment's own, the project's Compose file, or `default`.
+/// The default name: the environment's own, the project's Compose file, or `default`.
 pub(crate) fn default_name(session: &Session, current: Option<String>) -> Result<String, Failure> {
     if let Some(current) = current {
         return Ok(current);
@@ -94,7 +94,7 @@ fn with_profiles(session: &Session, name: &str, selection: &Selection, services:
     Ok(with_services(name, loaded, services))
 }
 
-/// Services by the names that they have in the profile, with their copies.
+/// Services by their names in the profile, with their copies.
 fn with_services(name: String, loaded: Loaded, words: &[String]) -> Selected {
     let mut services = Vec::new();
     for word in words {
@@ -113,7 +113,7 @@ fn name_of(project: &Path, files: &[PathBuf], profiles: &[String]) -> String {
     files.join(":") + &profiles
 }
 
-/// The Compose files, and the profiles, that such a name means; none if it is no such name.
+/// The Compose files, and the profiles, of such a name; `None` for other names.
 pub(super) fn files_of(project: &Path, name: &str) -> Option<(Vec<PathBuf>, Vec<String>)> {
     let (files, profiles) = name.split_once('#').unwrap_or((name, ""));
     let profiles = profiles.split(',').filter(|profile| !profile.is_empty()).map(str::to_owned).collect();
@@ -132,7 +132,7 @@ fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     files.iter().map(one).collect()
 }
 
-/// Whether a word for a profile is a path and no name.
+/// Whether a word for a profile is a path.
 pub(super) fn is_path(word: &str) -> bool {
     word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
 }
@@ -157,11 +157,29 @@ fn is_there(project: &Path, name: &str) -> Result<bool, Failure> {
 
 /// Whether a word names a profile: a path, or a known name. Built-in profiles count unless the project has a Compose file.
 pub(super) fn names_profile(session: &Session, word: &str) -> Result<bool, Failure> {
-    if is_path(word) {
-        return Ok(true);
+    Ok(is_path(word) || is_profile(&session.project()?, &user_profiles()?, word))
+}
+
+fn is_profile(project: &Path, user_profiles: &Path, word: &str) -> bool {
+    let has_only_compose = !project.join("profiles").is_dir() && !find_compose(project).is_empty();
+    let list = crate::profile::load::list(project, Some(user_profiles));
+    list.iter().any(|entry| entry.name == word && (entry.path.is_some() || !has_only_compose))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_word_is_a_service_of_a_compose_project_although_a_built_in_profile_has_that_name() {
+        let (project, user) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let names = |word| is_profile(project.path(), user.path(), word);
+        assert!(names("mariadb"), "a built-in profile");
+        fs::write(project.path().join("compose.yaml"), "services: {}\n").unwrap();
+        assert!(!names("mariadb"), "the project has only a Compose file");
+        fs::create_dir(project.path().join("profiles")).unwrap();
+        assert!(names("mariadb"), "the project has profiles too");
     }
-    let project = session.project()?;
-    let hidden = !project.join("profiles").is_dir() && !find_compose(&project).is_empty();
-    let list = crate::profile::load::list(&project, Some(&user_profiles()?));
-    Ok(list.iter().any(|entry| entry.name == word && (entry.path.is_some() || !hidden)))
 }

@@ -1,4 +1,4 @@
-//! Asking from within: what another service hears of the target, or the target of a name, is heard in its own network only.
+//! Probes from inside the network, for effects that only another service, or the target itself, can observe.
 
 use std::time::Instant;
 
@@ -14,14 +14,14 @@ use crate::{fault::Peer, spec::ServiceName};
 
 /// Probes continuously until there is no answer.
 pub(super) enum Asker {
-    /// From there there was an answer.
+    /// The probe was answered.
     Asks { container: String, from: String, before: String },
-    /// There is nobody to ask from, or there was no answer before either.
+    /// There is no container to probe from, or there was no answer before the fault either.
     Mute(String),
 }
 
 impl Work {
-    /// From that service, or from any other one that runs in a container; `None` if it is a process of the host.
+    /// From that service, or from any other one in a container; `None` if it is a process on the host.
     pub(super) async fn asker_of(&self, peer: &Peer, question: &Question) -> Result<Option<Asker>, ApiError> {
         let status = self.faults.site.handle.status();
         let wanted = |name: &str| match peer {
@@ -42,7 +42,7 @@ impl Work {
         self.asker(name, container, vec![format!("--to={at}"), format!("--words={words}")]).await.map(Some)
     }
 
-    /// The target itself, for its own name: every container of a network can ask for that.
+    /// The target itself, for its own name: every container of a network can resolve that.
     pub(super) async fn asker_for_names(&self, container: &str) -> Result<Asker, ApiError> {
         let name: &ServiceName = &self.service.name;
         self.asker(name.to_string(), container.to_owned(), vec![format!("--name={name}")]).await
@@ -61,7 +61,7 @@ impl Work {
         }
     }
 
-    /// Waits until the asker hears nothing any more; it is not needed after that.
+    /// Waits until the prober gets no answer any more; it is not needed after that.
     pub(super) async fn silence(&self, asker: Asker, began: Instant) -> Result<Witness, ApiError> {
         let (container, from, before) = match asker {
             Asker::Asks { container, from, before } => (container, from, before),

@@ -14,20 +14,20 @@ use crate::{
     store::Record,
 };
 
-/// Questions that are asked to see a chance come true.
+/// The number of probes that are sent to observe a chance.
 const TRIES: u32 = 60;
-/// So much longer is no accident.
+/// An answer that takes this much longer is no coincidence.
 const CLEARLY: Duration = Duration::from_millis(20);
 
 impl Work {
     pub(super) async fn network(&mut self, network: &Network, expected: &ExpectedEffect) -> Result<Witness, ApiError> {
         let container = self.container()?;
-        // A kernel holds nobody's rules but these under this name, and a table's name is short.
+        // In the kernel only these rules have this name, and a table's name must be short.
         let mut arguments = vec!["network".to_owned(), format!("--table=devenv-{}", self.entry.fault.id), self.time_to_live()];
         for rule in &network.rules {
             arguments.extend(self.rule(rule, &container).await?);
         }
-        // What happens to no connection is led nowhere, and resets none.
+        // A proxy that affects no connection gets none, and resets none.
         if let Some(toxic) = network.toxic.as_ref().filter(|toxic| toxic.chance > 0.0) {
             arguments.push(proxy(toxic));
             if network.reset_existing {
@@ -57,7 +57,7 @@ impl Work {
         Ok(match expected {
             ExpectedEffect::NoAnswer => self.no_answer(&question, before, began).await,
             ExpectedEffect::Slower(least) => self.slower(&question, before, *least, began).await,
-            // A process of the host comes by the host's way.
+            // A process on the host connects from the host.
             ExpectedEffect::NoAnswerWithin(_) => self.no_answer(&question, before, began).await,
             ExpectedEffect::Thin(rate) => match question.long(*rate) {
                 Some(long) if long.takes_at(*rate) >= CLEARLY => self.slower(&long, before, long.takes_at(*rate), began).await,
@@ -100,7 +100,7 @@ impl Work {
                         .map_err(|error| failed(error.to_string()))?
                         .first()
                         .map(|attachment| attachment.address),
-                    // A process of the host comes from there.
+                    // A process on the host connects from there.
                     None => Some(gateway()?),
                 };
                 let address = address.ok_or_else(|| failed(format!("{name} is not running, so it has no address")))?;
@@ -139,7 +139,7 @@ impl Work {
         not_seen(format!("{last}; before, an answer took {}", milliseconds(before)))
     }
 
-    /// The fault agent says itself when it has happened to the first connection, or packet, of those that it is meant for.
+    /// The fault agent reports when the first affected connection or packet has been seen.
     async fn hit(&self, question: &Question, began: Instant) -> Witness {
         let name = agent::name(&self.record, &self.entry.fault.id);
         for _ in 0..TRIES {
@@ -163,21 +163,21 @@ impl Work {
     }
 }
 
-/// Connections that bypass the proxy are reset, at the next packet in either direction and for as long as the fault
-/// lasts: a connection that is idle now would get past a reset of the moment. What comes through the proxy has its port,
-/// and the proxy speaks to the service over loopback. Only IPv4 is led to the proxy, so only that is reset.
+/// Connections that bypass the proxy are reset, at the next packet in either direction and as long as the fault
+/// lasts: an idle connection would survive a single reset. Connections of the proxy use its port,
+/// and the proxy connects to the service over loopback. Only IPv4 is redirected to the proxy, so only that is reset.
 fn resets(ports: &[u16]) -> impl Iterator<Item = String> {
     ports.iter().flat_map(|port| ["in", "out"].map(|way| format!("--rule={way},old,peer=0.0.0.0/0,port={port},reject")))
 }
 
-/// With what a fault agent needs to get at packets.
+/// With the capability that a fault agent needs to get at packets.
 fn packets_task(arguments: Vec<String>, network_of: Option<String>) -> agent::Task {
     let (capabilities, devices) = (&["NET_ADMIN", "NET_RAW"], &["/dev/net/tun"]);
     agent::Task { arguments, network_of, capabilities, devices, ..agent::Task::default() }
 }
 
 impl Faults {
-    /// Whether the engine's kernel gives packets away: tried where nobody is.
+    /// Whether the engine's kernel can queue packets to a program: tried in a namespace without traffic.
     pub(in crate::faults) async fn check_packets(&self, record: &Record, spec: &FaultSpec) -> Result<(), ApiError> {
         let id = format!("{}-rehearsal", spec.id);
         let arguments = ["network", "--table=devenv-rehearsal", "--packets=device=lo,chance=0", "--ttl-ms=10000"].map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Ends, stops and restarts: what happens to the service as a whole.
+//! Crashes, stops and restarts: faults of the service as a whole.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ const GRAIN: Duration = Duration::from_millis(10);
 /// The engine reports an exit within milliseconds.
 const KNOWN: Duration = Duration::from_millis(500);
 
-/// One run of a service, to see whether it is another one later.
+/// One run of a service, to recognise the next one.
 #[derive(Debug, Clone, PartialEq)]
 enum Run {
     Container { id: String, started_at: Option<String> },
@@ -58,7 +58,7 @@ impl Work {
         witness
     }
 
-    /// Whether it counts as ready, and how often it came back.
+    /// Whether it is ready, and how often it was restarted.
     fn seen_by_supervisor(&self) -> Option<(devenv_api::ServiceState, u32, Option<u64>)> {
         let status = self.faults.site.handle.status();
         let service = status.services.iter().find(|service| service.name == self.service.name.as_str())?;
@@ -111,10 +111,10 @@ impl Work {
         let began = Instant::now();
         self.send(&run, signal).await?;
         if let Restart::After(_) = restart {
-            // Nobody starts a service again that is to be stopped.
+            // The supervisor does not restart a service that is to be stopped.
             self.verb(ServiceAction::Stop).await?;
         }
-        // A signal that does not end a program has nothing to show but that it was sent.
+        // A signal that does not end a program has no effect to observe except that it was sent.
         if matches!(signal.trim_start_matches("SIG"), "HUP" | "USR1" | "USR2" | "WINCH" | "CONT" | "CHLD") {
             return Ok(seen(format!("{signal} was sent"), began));
         }
@@ -176,14 +176,14 @@ impl Work {
             let prefix = format!("{}/", self.service.name);
             for volume in self.record.volumes.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, volume)| volume) {
                 self.engine().remove_volume(volume).await.map_err(engine_failed)?;
-                // A disk of its own goes too, or the data would be back with the volume's name.
+                // A disk of its own is removed too, or the data would be back with the volume's name.
                 loop_devices::discard(&self.faults.site.disks, volume).await.map_err(failed)?;
             }
         }
         Ok(witness)
     }
 
-    /// First the file system is stopped, so that nothing more reaches the disk, then the service; the disk is as it was at
+    /// The file system is stopped first, so that nothing more reaches the disk, then the service. The disk is as it was at
     /// that moment when it is mounted again.
     pub(super) async fn power_cut(&mut self, volume: String) -> Result<Witness, ApiError> {
         let run = self.run().await?;
@@ -200,7 +200,7 @@ impl Work {
         self.hold(task).await?;
         let ended = self.send(&run, "SIGKILL").await;
         self.verb(ServiceAction::Stop).await?;
-        // While anybody has it mounted it is not mounted afresh.
+        // As long as a process has it mounted, it is not really mounted again.
         self.engine().remove_container(&name).await.map_err(|error| failed(error.to_string()))?;
         self.entry.undo.retain(|undo| !matches!(undo, Undo::Agent { .. } | Undo::Unpause { .. }));
         ended?;
@@ -209,7 +209,7 @@ impl Work {
         Ok(witness)
     }
 
-    /// The kernel takes an error of its own making for a reason to write no more.
+    /// An error that the kernel is made to report makes it mount the file system read-only.
     pub(super) fn read_only_disk(&mut self, volume: &str) -> Result<Witness, ApiError> {
         let device =
             loop_devices::device_of(&self.faults.site.disks, volume).ok_or_else(|| failed(format!("the volume {volume} has no device")))?;
@@ -232,7 +232,7 @@ impl Work {
         })
     }
 
-    /// The first at once, so that there is a witness; the rest in a task.
+    /// The first fault at once, so that there is a witness; the others in a task.
     pub(super) async fn monkey(
         &mut self,
         faults: &[String],
@@ -282,7 +282,7 @@ async fn wait_until_it_runs(handle: &mut crate::reconcile::Handle, name: &Servic
     }
 }
 
-/// Chance that can be repeated: `splitmix64`.
+/// Reproducible random numbers: `splitmix64`.
 fn mix(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -114,7 +114,7 @@ impl Actor {
             }
         }
         self.record.spec = Some(spec.clone());
-        // Before anything is made: whatever dies next, the next daemon knows what it was for.
+        // Before anything is made: if the daemon dies next, the next one knows the goal.
         self.save()?;
         self.state.goal = Goal::Up;
         if matches!(self.state.network, Network::Failed { .. }) {

@@ -1,4 +1,4 @@
-//! How operations end: what each makes of the service that it was about.
+//! How operations end: the consequences of each for its service.
 
 use ipnet::Ipv4Net;
 use rand::RngExt;
@@ -21,7 +21,7 @@ impl Actor {
     pub(super) fn ended(&mut self, outcome: Outcome) {
         let heard = outcome.operated().and_then(|name| self.state.services.get_mut(name)?.meanwhile.take());
         if let (Some(MissedEvent::Removed), Some(name)) = (heard, outcome.operated()) {
-            // What it was about is gone, which is all that there is to say of it.
+            // The container is gone, so there is nothing more to record.
             self.cancels.remove(name);
             self.finish(name);
             self.is_gone(name);
@@ -46,7 +46,7 @@ impl Actor {
         }
     }
 
-    /// A bug is no reason to wait for ever: what it was about has failed, and says so.
+    /// After a bug nobody may wait for ever: the service has failed, and says so.
     fn panicked(&mut self, name: Option<ServiceName>, said: &str) {
         let what = format!("devenv failed at it, which is a bug: {said}");
         match name {
@@ -54,7 +54,7 @@ impl Actor {
                 self.stop_watching(&name);
                 self.give_up(&name, Evidence::of(what));
             }
-            // Signals and the like have no outcome; of the network it is looked at again.
+            // Signals and the like have no outcome; the network is checked again.
             None if matches!(self.state.network, Network::Coming | Network::Going) => {
                 self.events.emit(NewEvent::new("network.failed", format!("the network: {what}")));
                 self.state.network = Network::Failed { reason: what };
@@ -82,7 +82,7 @@ impl Actor {
     }
 
     fn network_gone(&mut self, result: Result<Vec<String>, OperationError>) {
-        // One that is still there is found when the engine is looked at again.
+        // One that still exists is found when the engine is checked again.
         self.state.network = Network::Absent;
         match result {
             Ok(foreign) => {
@@ -95,7 +95,7 @@ impl Actor {
             }
             Err(error) if error.is_engine_gone() => self.engine_is_gone(),
             Err(error) => {
-                // Left for the next daemon's sweep: a network that cannot be removed must not hold up `down`.
+                // Left for the next daemon's sweep: a network that cannot be removed must not block `down`.
                 self.events.emit(NewEvent::new("network.left", format!("cannot remove the network: {error}")));
             }
         }
@@ -161,7 +161,7 @@ impl Actor {
         let Some(service) = self.finish(name) else { return };
         service.provisioning = false;
         if ended {
-            // Whatever its result, it belongs to a run that is over.
+            // Its result belongs to a run that is over.
             self.operate(name.clone(), Operation::Examine);
             return;
         }
@@ -181,7 +181,7 @@ impl Actor {
         let Some(service) = self.finish(name) else { return };
         if let Err(error) = result {
             if error.is_engine_gone() {
-                // What has become of it is seen when the engine is looked at again.
+                // The state is found when the engine is checked again.
                 self.engine_is_gone();
                 return;
             }
@@ -208,7 +208,7 @@ impl Actor {
         self.emit(name, "service.stopped", format!("{name} was stopped"));
     }
 
-    /// It may still run, so that nothing may be started in its place.
+    /// It may still run, so nothing may be started in its place.
     fn could_not_be_stopped(&mut self, name: &ServiceName, instance: Instance, error: &OperationError) {
         let Some(service) = self.state.services.get_mut(name) else { return };
         let failure = self.effects.refused(&service.spec, "cannot stop it, and it may still be running", error).into_failure();
@@ -317,7 +317,7 @@ impl Actor {
         };
         service.restart = None;
         if service.wanted == DesiredState::Gone {
-            // Nothing more can be done for it here; it must not hold up the others.
+            // Nothing more can be done for it here; it must not block the others.
             service.life = Lifecycle::Absent;
         }
         self.emit_with(

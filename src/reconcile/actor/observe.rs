@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Takes over what an earlier daemon left: the goal from the record, the rest from the engine.
+    /// Adopts what an earlier daemon left: the goal from the record, the rest from the engine.
     pub(super) fn begin(&mut self, observed: Observed) {
         if let Some(spec) = self.record.spec.clone() {
             self.state.adopt_spec(&spec.services, None);
@@ -70,7 +70,7 @@ impl Actor {
         match service.operation {
             // It was requested: the operation's end reports it. An object that is being created has not run yet.
             Some(Operation::Stop | Operation::Remove | Operation::Image | Operation::Create) => return,
-            // It may have ended before its start was answered; and one that is examined may have been started again by
+            // It may have ended before its start was answered; and one that is being examined may have been started again by
             // someone else.
             Some(Operation::Start | Operation::Swap | Operation::Examine) => {
                 service.meanwhile.get_or_insert(MissedEvent::Ended);
@@ -140,7 +140,7 @@ impl Actor {
         self.observe(observed);
     }
 
-    /// Accepts the observed state. Services with an operation in progress learn it when that ends.
+    /// Accepts the observed state. Services with an operation in progress get it when that ends.
     pub(super) fn observe(&mut self, observed: Observed) {
         if !matches!(self.state.network, Network::Coming | Network::Going) {
             self.state.network = match execute::choose(observed.networks, self.record.subnet).0 {
@@ -209,7 +209,7 @@ impl Actor {
         // Events in between were missed.
         service.start_heard = true;
         if service.operation == Some(Operation::Settle) && service.spec.container().is_some() {
-            // It would go on asking one that is not there.
+            // It would continue to probe a container that does not exist.
             match there {
                 None => self.removed_by_others(name),
                 Some((_, ContainerState::Exited { code, .. })) => self.died(name, code),
@@ -256,7 +256,7 @@ impl Actor {
     }
 }
 
-/// A specification by which a container is stopped that a service has which is a process now, or the other way round.
+/// The specification for stopping a container of a service that is now a process, or the other way round.
 fn of_the_other_sort(spec: &ServiceSpec) -> ServiceSpec {
     let workload = match &spec.workload {
         Workload::Process(_) => Workload::Container(ContainerSpec::new("")),

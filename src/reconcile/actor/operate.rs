@@ -1,4 +1,4 @@
-//! Starts what the plan says: each operation as a future, whose end comes back as an [`Outcome`].
+//! Starts what the plan says: each operation is a future, whose end comes back as an [`Outcome`].
 
 use std::{
     sync::Arc,
@@ -72,7 +72,7 @@ impl Actor {
                     loop {
                         tokio::select! {
                             result = &mut ensure => break Outcome::Image(name, result),
-                            // Nobody looking is fine.
+                            // There may be no receiver.
                             Some(step) = steps.recv() => { let _ = sender.send(step); }
                         }
                     }
@@ -134,7 +134,7 @@ impl Actor {
         }
     }
 
-    /// What an operation on the service works with.
+    /// The context of an operation on the service.
     pub(super) fn subject(&self, service: &Service) -> Subject {
         let network = match &self.state.network {
             Network::Present { id } => Some(id.clone()),

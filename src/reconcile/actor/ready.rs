@@ -1,4 +1,4 @@
-//! Ready services: becoming it, ceasing to be it, and who else is concerned.
+//! Ready services: how they become ready, stop being ready, and affect others.
 
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ impl Actor {
     pub(super) fn heard(&mut self, name: &ServiceName, readiness: ReadinessUpdate) {
         match readiness {
             ReadinessUpdate::Answered => {
-                // It may be heard of after the settling's end.
+                // The message may arrive after the end of the operation.
                 if let Some(service) = self.state.services.get_mut(name)
                     && service.operation == Some(Operation::Settle)
                 {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Does it as soon as it can be done. What is not meant to run is left alone.
+    /// Does it as soon as possible. A service that should not run is left alone.
     pub(super) fn reload(&mut self, name: &ServiceName, how: Reload, cause: u64) -> Result<u64, CommandError> {
         if self.state.goal != Goal::Up {
             return Err(CommandError::NotUp);
@@ -122,8 +122,8 @@ impl Actor {
         }
     }
 
-    /// The old version is started again if a new one ended by itself, and the old one's files are kept: then there is
-    /// nothing more to be done about that end, whose evidence is returned otherwise.
+    /// If a new version ended by itself, the old version is started again, if its files are kept. Then this end needs no
+    /// other reaction; otherwise its evidence is returned.
     pub(super) fn old_version_instead(&mut self, name: &ServiceName, evidence: Evidence, ended_badly: bool) -> Option<Evidence> {
         let service = self.state.services.get_mut(name).filter(|service| ended_badly && service.reloading);
         let Some(service) = service else { return Some(evidence) };
@@ -136,7 +136,7 @@ impl Actor {
         (!falls_back).then_some(evidence)
     }
 
-    /// The new version of a service that was started in the old one's place does not become ready: the old one is started
+    /// The new version of a service that was started in place of the old one does not become ready: the old one is started
     /// again, if its files are kept. Reported once.
     pub(super) fn reload_failed(&mut self, name: &ServiceName, failure: &Failure) {
         let Some(service) = self.state.services.get_mut(name) else { return };
@@ -161,7 +161,7 @@ impl Actor {
 
     pub(super) fn swap_begins(&mut self, name: &ServiceName) {
         if let Some(service) = self.state.services.get_mut(name) {
-            // As above: a change from now on is one that this version may not have seen.
+            // As above: a later change may not have been seen by this version.
             service.restart = None;
             service.started = Some(Instant::now().into_std());
             service.ready_after = None;
@@ -171,7 +171,7 @@ impl Actor {
     /// The time at which the current start was requested.
     pub(super) fn start_begins(&mut self, name: &ServiceName) {
         if let Some(service) = self.state.services.get_mut(name) {
-            // From now on a reason to restart is one that this start may not have seen.
+            // A later reason to restart may not have been seen by this start.
             service.restart = None;
             service.start_heard = false;
             service.started = Some(Instant::now().into_std());
@@ -180,7 +180,7 @@ impl Actor {
     }
 }
 
-/// Stopped once if it runs, and started, whatever became of it before.
+/// Stopped once if it runs, and started, whatever its former state.
 fn begin_anew(service: &mut Service, reason: RestartReason) {
     service.attempts = 0;
     service.restart = Some(reason);

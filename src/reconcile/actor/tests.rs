@@ -1,4 +1,4 @@
-//! The task with a scripted engine and a scripted service runtime: what it does, in which order, and what it leaves behind when
+//! The task with a fake engine and a fake service runtime: what it does, in which order, and what it leaves behind when
 //! it is killed at any moment.
 
 mod engine;
@@ -223,7 +223,7 @@ async fn a_service_that_could_not_be_stopped_gets_no_second_copy_and_is_not_repo
         assert!(!calls.iter().any(|call| call.starts_with("start ") || call.starts_with("create_container")), "{calls:?}");
         assert_eq!(world.container("db").await.id, before);
         assert!(!life.kinds("db").contains(&"service.stopped".to_owned()), "{:?}", life.kinds("db"));
-        // Asked again it is stopped, and all is as before.
+        // Requested again it is stopped, and everything is as before.
         let turn = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
         let view = within(life.handle.until_settled(turn, &names)).await.unwrap();
         assert_eq!((life.state("db"), view.failures.len()), (ServiceState::Ready, 0));
@@ -270,8 +270,8 @@ async fn a_stopped_service_stays_stopped_in_the_next_daemons_life() {
     assert_eq!(life.state("api"), ServiceState::Ready);
 }
 
-/// The daemon is killed after each of the engine's calls in turn, on the way up and on the way down. Whatever it leaves,
-/// the next one brings it up with one container a service and the same volume, and takes it down to nothing.
+/// The daemon is killed after each of the engine's calls in turn, while it starts and while it stops services. Whatever it leaves,
+/// the next one brings it up with one container for each service and the same volume, and takes it down completely.
 #[tokio::test(start_paused = true)]
 async fn after_a_kill_at_any_call_the_next_daemon_can_finish_or_undo() {
     for volumes in [false, true] {

@@ -1,4 +1,4 @@
-//! Where the environment's data is: on which volumes, and what becomes of those that it had.
+//! On which volumes the environment's data is, and what happens to the former ones.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Actor {
-    /// Moves services to these volumes; those that they had go to the trash. The turn that has seen it.
+    /// Moves services to these volumes; their former ones go to the trash. Returns the turn that has done it.
     pub(super) fn move_to(&mut self, volumes: BTreeMap<String, String>, why: String) -> Result<u64, CommandError> {
         let former = self.exchange(volumes, &why);
         if !former.is_empty() {
@@ -40,7 +40,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Brings back what was last put into the trash; what is there instead goes to its other end, so that the next one
+    /// Brings back what was last put into the trash. The current data goes to the other end of the trash, so that the next undo
     /// brings back what was put there before.
     pub(super) fn undo(&mut self) -> Result<Undone, ApiError> {
         let is_up = self.state.goal == Goal::Up;
@@ -101,14 +101,14 @@ impl Actor {
     }
 
     pub(super) fn empty_trash(&mut self, older_than: Duration) -> Vec<String> {
-        // What has no time that can be read is kept until everything is to go.
+        // A volume without a readable time is kept until everything is removed.
         let expired = |trashed: &Trashed| age(&trashed.at).unwrap_or_default() >= older_than;
         let gone = self.record.trash.extract_if(.., |trashed| expired(trashed)).flat_map(|trashed| trashed.volumes.into_values()).collect();
         self.save_quietly();
         gone
     }
 
-    /// Once nothing is left, the volumes go where they were to go and the services are forgotten.
+    /// Once nothing is left, the volumes go to their destination and the services are forgotten.
     pub(super) fn finish_down(&mut self) {
         let gone = self.state.services.values().all(|service| service.life == Lifecycle::Absent && service.operation.is_none());
         if self.state.goal == Goal::Up

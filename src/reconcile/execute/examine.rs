@@ -1,4 +1,4 @@
-//! Finding out how a service failed, while there is still something to see.
+//! Finds out why a service failed, while there is still evidence.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// The number of log lines in a failure.
 const TOLD_LINES: usize = 30;
-/// How late an engine may be with its note of a start, on a machine with much to do.
+/// How late the engine's record of a start may be on a busy machine.
 const START_NOTED_WITHIN: Duration = Duration::from_secs(1);
 
 const FIRST_LOOK: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ impl Effects {
         evidence
     }
 
-    /// How a service that ended by itself ended; `None` if it runs after all.
+    /// How a service that ended by itself ended; `None` if it still runs.
     pub(crate) async fn examine(&self, subject: &Subject) -> Option<Evidence> {
         let exit = match (&subject.spec.workload, &subject.instance) {
             (Workload::Container(_), Some(instance)) => match self.engine.inspect(&instance.id).await {
@@ -66,7 +66,7 @@ impl Effects {
         Some(evidence)
     }
 
-    /// Asks an engine that is away until it answers: what it has of the environment then. There is nothing to wait on but time.
+    /// Asks an engine that is away until it answers. Returns what it has of the environment then. Only time can be waited for.
     pub(crate) async fn look_until_it_answers(&self, environment: &EnvironmentId) -> Observed {
         let mut pause = FIRST_LOOK;
         loop {
@@ -80,7 +80,7 @@ impl Effects {
         }
     }
 
-    /// The last lines of the container's present start, with our secrets taken out.
+    /// The last lines of the container's current start, with secrets masked.
     pub(super) async fn last_lines(&self, subject: &Subject) -> Vec<String> {
         let Some(instance) = &subject.instance else { return Vec::new() };
         if subject.spec.container().is_none() {
@@ -90,7 +90,7 @@ impl Effects {
             Ok(Some(container)) => container.started_at,
             Ok(None) | Err(_) => return Vec::new(),
         };
-        // Engines note the start once it has succeeded: a program that ends at once has had its say by then.
+        // Engines record the start once it has succeeded: a program that ends at once has written its output by then.
         let started =
             started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
         let mut lines = VecDeque::new();

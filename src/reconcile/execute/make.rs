@@ -1,4 +1,4 @@
-//! Making what a service runs in: network, image, volumes, container.
+//! Creates what a service runs in: network, image, volumes, container.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
@@ -27,7 +27,7 @@ pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>
     (networks.pop(), others)
 }
 
-/// A pull that makes no progress for so long has stopped.
+/// A pull without progress for this long has stopped.
 const SILENCE: Duration = Duration::from_mins(10);
 
 fn silent(name: &str) -> OperationError {
@@ -35,7 +35,7 @@ fn silent(name: &str) -> OperationError {
 }
 
 impl Effects {
-    /// Makes the network, on another subnet if the one at hand is taken. Its id, and its subnet.
+    /// Creates the network, on another subnet if the given one is taken. Returns its id and subnet.
     pub(crate) async fn create_network(&self, record: &Record) -> Result<(String, Ipv4Net), OperationError> {
         let mut taken = Vec::new();
         let mut subnet = record.subnet;
@@ -62,8 +62,8 @@ impl Effects {
         }
     }
 
-    /// An engine may be at what a daemon that was killed has asked of it, and it gives two networks the same name: of all that
-    /// there are now, one stays.
+    /// An engine may still complete a request of a daemon that was killed, and it gives two networks the same name: only one
+    /// of them is kept.
     async fn keep_one_network(&self, record: &Record, id: String, subnet: Ipv4Net) -> Result<(String, Ipv4Net), OperationError> {
         let networks = self.engine.networks(&self.owner).await?;
         let ours = networks.into_iter().filter(|network| network.labels.environment == record.id).collect();
@@ -74,8 +74,8 @@ impl Effects {
         Ok(kept.map_or((id, subnet), |network| (network.id, network.subnet.unwrap_or(subnet))))
     }
 
-    /// Removes everything that the engine has of the environment but its volumes: the network, and what has come late. Names of
-    /// foreign containers that were disconnected from it.
+    /// Removes everything that the engine has of the environment except volumes: the network, and objects created late. Returns the names
+    /// of foreign containers that were disconnected.
     pub(crate) async fn clear(&self, record: &Record) -> Result<Vec<String>, OperationError> {
         let containers = self.engine.containers(&self.owner).await?;
         let of_service = |labels: &Labels| labels.role.as_deref().is_none_or(|role| role == ONE_OFF);
@@ -90,11 +90,11 @@ impl Effects {
         Ok(cut)
     }
 
-    /// The image is here afterwards; whether it had to be fetched.
+    /// Ensures that the image is present. Returns whether it had to be pulled.
     pub(crate) async fn ensure_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<bool, OperationError> {
         let Some(container) = spec.container() else { return Ok(false) };
         let tell = |message: String| {
-            // Progress is for those who look; it may be missed.
+            // Progress is only informative; it may be missed.
             let _ = progress.try_send(Progress { service: spec.name.clone(), message });
         };
         match &container.image {
@@ -128,7 +128,7 @@ impl Effects {
         }
     }
 
-    /// Makes the service's volumes and its container; the container's id.
+    /// Creates the service's volumes and its container. Returns the container's id.
     pub(crate) async fn create(&self, subject: &Subject) -> Result<Instance, OperationError> {
         let Workload::Container(container) = &subject.spec.workload else {
             return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) });
@@ -143,7 +143,7 @@ impl Effects {
         Ok(Instance { id, hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) })
     }
 
-    /// A container beside the service's own, with its image, mounts and networks, that waits for a command; its id, and the
+    /// A container beside the service's own, with its image, mounts and networks, that waits for a command. Returns its id, and the
     /// words that the image puts before a command.
     pub(crate) async fn create_one_off(&self, subject: &Subject) -> Result<(String, Vec<String>), OperationError> {
         let Workload::Container(container) = &subject.spec.workload else {
@@ -186,7 +186,7 @@ impl Effects {
             Err(error) => Err(error),
         };
         if let Err(error) = started {
-            // Nobody else knows of it yet.
+            // Nothing else knows of it yet.
             let _ = self.engine.remove_container(&id).await;
             return Err(error.into());
         }
@@ -214,7 +214,7 @@ impl Effects {
         Ok(mounts)
     }
 
-    /// A volume of a service, made if it is not there; its name.
+    /// A volume of a service, created if it does not exist. Returns its name.
     async fn volume(&self, subject: &Subject, service: &ServiceName, name: &str, device: Option<Size>) -> Result<String, OperationError> {
         let record = &subject.record;
         let key = format!("{service}/{name}");
@@ -297,12 +297,12 @@ pub(super) fn container_name(record: &Record, service: &ServiceName) -> String {
     format!("devenv-{}-{service}", record.id)
 }
 
-/// The service's name, and others.
+/// The service's name, and its aliases.
 pub(super) fn names(spec: &ServiceSpec, others: &[String]) -> Vec<String> {
     std::iter::once(spec.name.as_str().to_owned()).chain(others.iter().cloned()).collect()
 }
 
-/// In the engine's words.
+/// In the engine's terms.
 fn namespace(record: &Record, sharing: &Sharing) -> String {
     match sharing {
         Sharing::Mode(mode) => mode.clone(),
@@ -310,7 +310,7 @@ fn namespace(record: &Record, sharing: &Sharing) -> String {
     }
 }
 
-/// Known to the diagnosis.
+/// The diagnosis knows this message.
 fn not_local(image: &str) -> String {
     format!(
         "image `{image}` does not exist locally, and `--offline` forbids pulling it: run `devenv fetch` to pull it, or `devenv images load \

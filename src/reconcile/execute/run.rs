@@ -1,4 +1,4 @@
-//! Running it: start, settle, signal, stop, remove.
+//! Runs a service: start, readiness, signal, stop, removal.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use crate::{
 
 /// Why there is no new run.
 pub(crate) enum NotStarted {
-    /// Its container is not there any more: an engine may have been at what a daemon that was killed had asked of it.
+    /// Its container does not exist any more: an engine may have completed a request of a daemon that was killed.
     ContainerGone,
     EngineGone,
     Failed(Evidence),
@@ -26,7 +26,7 @@ impl From<Evidence> for NotStarted {
 }
 
 impl Effects {
-    /// Writes the service's files (again: a container that was made and never started may lack them) and starts it.
+    /// Writes the service's files (again: a container that was created and never started may lack them) and starts it.
     pub(crate) async fn start(&self, subject: &Subject) -> Result<Instance, NotStarted> {
         let run = self.runtime.next_run(&subject.spec.name);
         let instance = match &subject.spec.workload {
@@ -42,7 +42,7 @@ impl Effects {
                     error if error.is_engine_gone() => NotStarted::EngineGone,
                     error => NotStarted::Failed(self.refused(&subject.spec, "cannot be started", &error)),
                 };
-                // Both are about what it starts on, and neither is about what the other does.
+                // The two are independent and run at the same time.
                 let (prepared, written) =
                     futures_util::join!(self.runtime.prepare(&subject.spec), self.write_files(&subject.spec, &instance, container));
                 prepared?;
@@ -92,7 +92,7 @@ impl Effects {
     ) -> Option<Result<String, Evidence>> {
         let instance = subject.instance.clone()?;
         tokio::select! {
-            // Dropping the settling half way is safe: everything in it may be repeated.
+            // Dropping the future half way is safe: everything in it may be repeated.
             () = cancelled.cancelled() => None,
             result = self.runtime.settle(&subject.spec, &instance, &news) => Some(match result {
                 Ok(proof) => {

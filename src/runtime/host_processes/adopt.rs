@@ -1,4 +1,4 @@
-//! Takes over the processes that an earlier daemon started: one of each service stays, all others end.
+//! Adopts the processes of an earlier daemon: one of each service stays, all others end.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -12,11 +12,11 @@ use crate::{
     spec::ServiceName,
 };
 
-/// For a process that is one too many: it is nobody's, and the one that is kept waits for its ports.
+/// The grace of a surplus process: it has no owner, and the one that is kept waits for its ports.
 const SURPLUS_GRACE: Duration = Duration::from_secs(1);
 
 impl HostProcesses {
-    /// Takes over the processes that an earlier daemon started, one of each service, and ends all others. Says what became
+    /// Adopts the processes of an earlier daemon, one of each service, and ends all others. Returns what happened to each.
     /// of each.
     pub(crate) async fn adopt(&self) -> Vec<(ServiceName, ObservedProcess)> {
         let mut found = Vec::new();
@@ -67,7 +67,7 @@ impl HostProcesses {
         observed
     }
 
-    /// Ends what carries our marker and belongs to no process that was taken over.
+    /// Ends processes with our marker that were not adopted.
     async fn sweep_escapees(&self) {
         let kept: Vec<String> = self.lock().values().flat_map(BTreeMap::values).map(|start| start.running.marker().to_owned()).collect();
         let prefix = format!("{}/", self.marker);

@@ -1,7 +1,7 @@
 //! The host processes of one environment, each start under a process shim with a directory of its own: `SERVICE.RUN`.
 //!
-//! While versions are swapped, and while an old one ends, a service has several. Which of them its connections go to is
-//! noted in `SERVICE.serving`, so that a daemon that comes up later keeps that one and ends the others.
+//! During a swap, and while an old version ends, a service has several starts. The one that gets its connections is
+//! recorded in `SERVICE.serving`, so that the next daemon keeps that one and ends the others.
 
 mod adopt;
 mod variables;
@@ -30,9 +30,9 @@ use crate::{
 use variables::variables;
 
 pub(crate) struct HostProcesses {
-    /// What the markers of all processes of the environment begin with; those of another daemon's begin otherwise.
+    /// The prefix of the markers of all processes of the environment; another daemon's have another prefix.
     marker: String,
-    /// Where process shims have their directories.
+    /// The parent directory of the process shims' directories.
     directory: PathBuf,
     supervisor: Supervisor,
     proxies: PortProxies,
@@ -44,7 +44,7 @@ pub(crate) struct HostProcesses {
 
 struct Start {
     running: Running,
-    /// Where it really listens, if the daemon holds its ports.
+    /// The ports on which it really listens, if the daemon holds its own ports.
     ports: Ports,
     /// Waits for its end.
     follower: Option<JoinHandle<()>>,
@@ -82,7 +82,7 @@ impl HostProcesses {
         }
     }
 
-    /// What the markers of a service's processes begin with.
+    /// The prefix of the markers of a service's processes.
     pub(crate) fn marker(&self, service: &ServiceName) -> String {
         format!("{}/{service}/", self.marker)
     }
@@ -116,8 +116,8 @@ impl HostProcesses {
         Ok(pid)
     }
 
-    /// Makes sure that the service's ports are held. One that was adopted may have lost them to another program while no daemon
-    /// ran, and nobody would reach it.
+    /// Ensures that the service's ports are held. Another program may have taken the ports of an adopted service while no daemon
+    /// ran; then no connection would reach the service.
     pub(crate) async fn hold_ports(&self, spec: &ServiceSpec) -> Result<(), StartError> {
         match &spec.workload {
             Workload::Process(process) if process.fronted => self.proxies.hold(&spec.name, &process.ports).await.map_err(StartError::Ports),
@@ -133,32 +133,32 @@ impl HostProcesses {
         Ok(ports)
     }
 
-    /// What the process of this start is given; what it inherits may have changed since it was started.
+    /// The variables of the process of this start; what it inherits may have changed since it was started.
     pub(crate) fn variables(&self, spec: &ServiceSpec, run: u32, vault: &Vault) -> Result<Vec<(String, String)>, StartError> {
         let inherited = self.inherited.current();
         match &spec.workload {
             Workload::Process(process) => variables(process, &inherited, &self.ports(&spec.name, run), vault),
-            // For commands on the host that are about a container.
+            // For commands on the host that concern a container.
             Workload::Container(_) => Ok(inherited.0.clone().into_iter().collect()),
         }
     }
 
-    /// Where this start really listens.
+    /// The ports on which this start really listens.
     pub(crate) fn ports(&self, service: &ServiceName, run: u32) -> Ports {
         self.lock().get(service).and_then(|starts| starts.get(&run)).map(|start| start.ports.clone()).unwrap_or_default()
     }
 
-    /// The highest number of a start that is known of.
+    /// The highest known number of a start.
     pub(crate) fn last_run(&self, service: &ServiceName) -> u32 {
         self.lock().get(service).and_then(|starts| starts.keys().last().copied()).unwrap_or_default()
     }
 
-    /// When its newest start that runs began.
+    /// When its newest running start began.
     pub(crate) fn started_at(&self, service: &ServiceName) -> Option<SystemTime> {
         self.newest(service).map(|(_, at)| at)
     }
 
-    /// The number of its newest start that runs, and when that began.
+    /// The number of its newest running start, and when that began.
     pub(crate) fn newest(&self, service: &ServiceName) -> Option<(u32, SystemTime)> {
         self.lock().get(service)?.iter().last().map(|(run, start)| (*run, start.running.started_at.into()))
     }
@@ -176,7 +176,7 @@ impl HostProcesses {
         self.proxies.serve(&spec.name, run, &ports);
     }
 
-    /// Ends one start, once those that it serves have been answered.
+    /// Ends one start, once its open requests have been answered.
     pub(crate) async fn retire(&self, spec: &ServiceSpec, run: u32) -> Result<(), String> {
         self.proxies.drain(&spec.name, run, spec.stop.grace).await;
         let Some(running) = self.get(&spec.name, run) else { return Ok(()) };
@@ -193,12 +193,12 @@ impl HostProcesses {
         ended.into_iter().collect()
     }
 
-    /// Ends all that there is of the service.
+    /// Ends every process of the service.
     pub(crate) async fn stop_for_good(&self, spec: &ServiceSpec) -> Result<(), String> {
         let stopped = self.stop(spec).await;
         self.proxies.release(&spec.name);
         let prefix = self.marker(&spec.name);
-        // Nothing is to be kept: what escaped its process shim ends too.
+        // Nothing is kept: what escaped its process shim ends too.
         let _ = tokio::task::spawn_blocking(move || process::sweep(&prefix)).await;
         for (_, directory) in self.directories().remove(&spec.name).unwrap_or_default() {
             remove(&directory);
@@ -228,7 +228,7 @@ impl HostProcesses {
         }
     }
 
-    /// Drops the state of this process about them. They keep running under their process shims, until the next daemon adopts them.
+    /// Drops this process's state about them. They keep running under their process shims, until the next daemon adopts them.
     pub(crate) fn end(&self) {
         self.lock().clear();
         self.proxies.end();
@@ -312,7 +312,7 @@ pub(crate) enum StartError {
     },
 }
 
-/// In a process shim's directory: where its program really listens.
+/// In a process shim's directory: the ports on which its program really listens.
 const PORTS: &str = "ports.json";
 
 fn remove(directory: &Path) {
@@ -321,7 +321,7 @@ fn remove(directory: &Path) {
     }
 }
 
-/// What there is to say of a process that ended by itself. `left` is what it left running.
+/// The message about a process that ended by itself. `left` names the processes that it left running.
 fn explain(code: i64, left: &[String]) -> Option<String> {
     match (code, left) {
         (-1, _) => Some("exit status unknown: its process shim was killed".to_owned()),

@@ -9,7 +9,7 @@ use crate::{runtime::port_proxies::Ports, secret::Vault, spec::ProcessSpec};
 const PORT_VARIABLES: [&str; 2] = ["PORT", "DEBUG_PORT"];
 
 /// What it inherits (a program on the host needs a `PATH` and a `HOME`), then the service's own. Without one of those it would
-/// not be the program that the profile means.
+/// not be the program that the profile describes.
 pub(super) fn variables(
     process: &ProcessSpec,
     inherited: &ShellVariables,
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_process_is_not_started_without_a_variable_whose_secret_cannot_be_read() {
         let directory = tempfile::tempdir().unwrap();
-        // A file where the directory of secrets should be: nothing can be read or made there, not even by root.
+        // A file instead of the directory of secrets: nothing can be read or created there, not even by root.
         fs::write(directory.path().join("secrets"), "").unwrap();
         let vault = Vault::new(directory.path().join("secrets"));
         let process = process(IndexMap::from([("TOKEN".to_owned(), Template::secret(SecretRef::new("api", "token")))]));

@@ -1,7 +1,7 @@
-//! What changed while nobody watched: the files of the version that a service runs, compared with the project's.
+//! What changed while no daemon watched: compares the files of the running version with the project's.
 //!
-//! Times alone do not say it: a file that is restored may have an old one, and one that is only touched a new one. So files
-//! are compared with those that were kept of the version. Where none were, only what was written after the start counts.
+//! Times alone do not suffice: a restored file may have an old one, and a touched file a new one. So files
+//! are compared with the kept files of the version. Without any, only files written after the start count.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
 
 const PIECE: usize = 64 << 10;
 
-/// A start of a service that went on while no daemon ran.
+/// A start of a service that continued while no daemon ran.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdoptedStart {
     pub(crate) run: u32,
@@ -28,7 +28,7 @@ pub(crate) struct AdoptedStart {
 }
 
 impl Versions {
-    /// The files that are not what this start had, by the rules that watch them. Blocks.
+    /// The files that differ from those of this start, by the rules that watch them. Blocks.
     pub(crate) fn changes_since(&self, spec: &ServiceSpec, start: AdoptedStart) -> BTreeMap<usize, Vec<PathBuf>> {
         let _turn = self.turn();
         let tree = self.tree(&spec.name);
@@ -40,7 +40,7 @@ impl Versions {
             match &kept {
                 Some(kept) => {
                     paths.retain(|path| kept.differs(&tree, path));
-                    // What a build makes is kept too, and comes and goes with it.
+                    // The output of a build is kept too, and changes with it.
                     if rule.build.is_none() {
                         paths.extend(kept.gone(rule, &there));
                     }
@@ -56,7 +56,7 @@ impl Versions {
 }
 
 impl Manifest {
-    /// Whether a file is not what it was in this version. One that cannot be read is taken to be the same.
+    /// Whether a file differs from this version. One that cannot be read counts as equal.
     fn differs(&self, tree: &Path, path: &Path) -> bool {
         let Ok(below) = path.strip_prefix(&self.base) else { return true };
         let Some(then) = self.files.0.get(below) else { return true };
@@ -68,14 +68,14 @@ impl Manifest {
         }
     }
 
-    /// Files of this version that the rule watches and that are not there any more.
+    /// Files of this version that the rule watches and that do not exist any more.
     fn gone<'a>(&'a self, rule: &'a WatchRule, there: &'a [PathBuf]) -> impl Iterator<Item = PathBuf> + 'a {
         let files = self.files.0.keys().map(|below| self.base.join(below));
         files.filter(|path| rule.paths.iter().any(|watched| path.starts_with(watched)) && !there.contains(path) && !path.exists())
     }
 }
 
-/// Written or put there since: a file that is restored has an old time of modification, and the time of its restoring.
+/// Written or created since: a restored file has an old modification time, and a recent change time.
 fn is_newer(path: &Path, than: SystemTime) -> bool {
     fs::metadata(path).ok().is_some_and(|data| {
         let changed = SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::new(

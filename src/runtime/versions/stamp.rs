@@ -1,4 +1,4 @@
-//! What a file was when it was looked at, and lists of files in JSON.
+//! The state of a file when it was read, and lists of files in JSON.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// Begins the hexadecimal form of a path that is not UTF-8: no path contains this character.
+/// The prefix of the hexadecimal form of a path that is not UTF-8: no path contains this character.
 const HEX: char = '\0';
 
 /// Files by their paths. In JSON, a path that is not UTF-8 has a form of its own.
@@ -22,7 +22,7 @@ const HEX: char = '\0';
 #[serde(transparent)]
 pub(super) struct Stamps(#[serde(serialize_with = "write", deserialize_with = "read")] pub(super) BTreeMap<PathBuf, Stamp>);
 
-/// A file that has the same has not been written since.
+/// A file with an equal stamp has not been written since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     inode: u64,

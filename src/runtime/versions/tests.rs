@@ -15,7 +15,7 @@ struct Project {
 }
 
 impl Project {
-    /// A program in `api`, with a part that is watched and settings beside it that are not.
+    /// A program in `api`, with a watched part and settings beside it that are not watched.
     fn new() -> Self {
         Self::with(&["sh", "src/main.sh"], None)
     }
@@ -73,7 +73,7 @@ impl Project {
         self.directory.path().canonicalize().unwrap().join("shop").join(path)
     }
 
-    /// Writes as the kernel's clock, which is behind, has moved on: what follows is after it.
+    /// Writes after the kernel's coarse clock has advanced, so that what follows has a later time.
     fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -90,12 +90,12 @@ impl Project {
         }
     }
 
-    /// It has become ready after a start of the files as they are.
+    /// It has become ready after a start with the files as they are.
     fn is_ready(&self, run: u32) {
         self.versions.keep(&self.spec, run, SystemTime::now());
     }
 
-    /// What a start prints.
+    /// The output of a start.
     fn runs(&self) -> String {
         let Workload::Process(process) = self.versions.to_start(&self.spec).workload else { unreachable!() };
         let output = Command::new(&process.command[0]).args(&process.command[1..]).current_dir(&process.directory).output().unwrap();

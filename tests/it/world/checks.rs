@@ -1,4 +1,4 @@
-//! What must be true after every command, finished or not.
+//! Invariants after every command, finished or not.
 
 use std::{
     collections::BTreeSet,
@@ -51,7 +51,7 @@ impl TestDaemon {
         assert!(!described.contains(" paused with "), "{when}: something is paused:\n{described}");
     }
 
-    /// Each of these data is in two volumes that a record names, and all volumes of environments that are up exist.
+    /// Each of these data sets is in two volumes that a record names, and all volumes of environments that are up exist.
     #[track_caller]
     pub(crate) fn nothing_is_lost(&self, data: &[&str], when: &str) {
         let (there, known) = (self.all_volumes(), self.on_record());
@@ -128,7 +128,7 @@ impl TestDaemon {
     }
 }
 
-/// Waits until something is the case.
+/// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     let late = Instant::now() + DEADLINE;

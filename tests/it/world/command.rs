@@ -1,4 +1,4 @@
-//! The built binary, which finds the daemon of a daemon at its socket.
+//! The built binary, which finds the test's daemon at its socket.
 
 use std::{
     io::Read,
@@ -51,7 +51,7 @@ impl TestDaemon {
         ended
     }
 
-    /// Has an operation done as the command line would, without a process for it: for what a test prepares and checks.
+    /// Submits an operation as the command line would, without a process: for preparations and checks of a test.
     #[track_caller]
     pub(crate) fn carry_out(&self, line: &str) {
         let (line, instance) = line.split_once(" --instance ").unwrap_or((line, "default"));
@@ -82,7 +82,7 @@ impl TestDaemon {
     }
 }
 
-/// A command that runs.
+/// A running command.
 pub(crate) struct Running {
     line: String,
     child: Child,

@@ -1,4 +1,4 @@
-//! One daemon on a thread of its own. Its runtime has a single thread: while a test looks at an engine call, no other task
+//! One daemon on its own thread. Its runtime has a single thread: while a test looks at an engine call, no other task
 //! of the daemon runs.
 
 use std::{
@@ -34,8 +34,8 @@ impl TestDaemon {
     pub(crate) fn start(engine: FakeEngine, root: &Path, project: &Path) -> Self {
         let late = Instant::now() + Duration::from_secs(10);
         loop {
-            // A command that another test starts at this moment holds copies of all open files, locks included, until it
-            // becomes another program. So the lock of the former daemon may be released a little late.
+            // A command that another test starts at this moment holds copies of all open files, including locks, until it
+            // executes another program. So the lock of the former daemon may be released a little late.
             match Self::try_start(engine.clone(), root, project) {
                 Ok(daemon) => return daemon,
                 Err(Announcement::Running) if Instant::now() < late => std::thread::sleep(Duration::from_millis(5)),
@@ -84,7 +84,7 @@ impl TestDaemon {
         EnvironmentTarget { project: self.project.display().to_string(), instance: instance.to_owned() }
     }
 
-    /// Of the default instance.
+    /// For the default instance.
     pub(crate) fn phase(&self) -> String {
         self.status("default").phase.to_string()
     }

@@ -1,6 +1,6 @@
 //! Crash points: what a daemon leaves behind if it is killed at an engine call.
 //!
-//! The command runs once, undisturbed. Before and after each engine call the state directory and the engine are copied,
+//! The command runs once without disturbance. Before and after each engine call the state directory and the engine are copied,
 //! while the daemon's only thread waits in that call. Such a copy is what SIGKILL leaves: no task has ended and no value
 //! was dropped. Points with the same state count once.
 
@@ -62,7 +62,7 @@ impl CrashRecorder {
 }
 
 impl CrashPoint {
-    /// Stops all containers that run, as a restart of the machine does.
+    /// Stops all running containers, as a restart of the machine does.
     pub(crate) fn stop_containers(&self) {
         let described = self.engine.describe();
         let running = described.lines().filter_map(|line| line.strip_prefix("container ")).filter(|line| line.contains(" running "));
@@ -79,7 +79,7 @@ impl CrashPoint {
 
 impl Drop for CrashPoint {
     fn drop(&mut self) {
-        // Fails only if files are gone already. There are many points, and they may lie in memory.
+        // It fails only if files are gone already. There are many points, and they may be in memory.
         let _ = fs::remove_dir_all(&self.root);
     }
 }
@@ -95,7 +95,7 @@ fn describe(engine: &FakeEngine, root: &Path) -> String {
     text
 }
 
-/// Paths that operations have on record are in the copy from now on.
+/// Makes the paths that operations have on record point into the copy.
 fn move_paths(root: &Path, place: &Path) {
     let in_state = |root: &Path| root.join("state").display().to_string();
     for entry in fs::read_dir(place.join("state/operations")).into_iter().flatten().flatten() {

@@ -121,7 +121,7 @@ impl Transfers for Store {
     async fn export(&self, site: &ServerSite<'_>, _: Option<&str>, file: &Path) -> Result<Vec<Content>, BackupError> {
         let data = run(site, READ, Vec::new()).await?;
         std::fs::write(file, &data).map_err(|source| BackupError::File { action: "write", path: file.to_owned(), source })?;
-        // A call with which a test can be at this moment.
+        // A call at which a test can stop.
         run(site, WRITTEN, Vec::new()).await?;
         Ok(contents(&data))
     }

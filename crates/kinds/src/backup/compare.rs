@@ -1,8 +1,8 @@
-//! PURE: whether what was read back is what was written.
+//! PURE: compares restored data with what was backed up.
 
 use devenv_api::{Compared, Content};
 
-/// What there was and what there is now, with every difference in words.
+/// The former and the current contents, with every difference as text.
 pub fn compare(service: &str, before: &[Content], after: &[Content]) -> Compared {
     let mut differences = Vec::new();
     for had in before {

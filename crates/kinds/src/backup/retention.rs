@@ -1,8 +1,8 @@
-//! PURE: which backups make room.
+//! PURE: which backups are removed to make room.
 //!
-//! Called after each backup with all that there are. Backups of everything and backups of some services are counted
-//! apart, and the latter by the services that they hold: one of a single service, made before an import, takes the place
-//! of nothing but its like.
+//! Called after each backup with all existing ones. Backups of everything and backups of some services are counted
+//! separately, and the latter by the services that they contain: a backup of a single service, made before an import, replaces
+//! only others of the same service.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,10 +10,10 @@ use devenv_api::Backup;
 
 /// The number of days of which the last backup is kept.
 const DAYS: usize = 7;
-/// Of the newest day, this many.
+/// The number that is kept of the newest day.
 const LATEST: usize = 8;
 
-/// The ids that go. An id begins with its time, `20261121T104500Z`, so that their order is that of time.
+/// The ids to remove. An id begins with its time, `20261121T104500Z`, so ids sort by time.
 pub fn outdated(backups: &[Backup]) -> Vec<String> {
     let mut by_scope: BTreeMap<Option<Vec<&str>>, Vec<&str>> = BTreeMap::new();
     for backup in backups {
@@ -22,7 +22,7 @@ pub fn outdated(backups: &[Backup]) -> Vec<String> {
     by_scope.into_values().flat_map(outdated_of_one_scope).collect()
 }
 
-/// The services of a partial backup; nothing for one of everything, as all were called before the two were told apart.
+/// The services of a partial backup; empty for a full one, which all backups were before the two were distinguished.
 fn scope(backup: &Backup) -> Option<Vec<&str>> {
     backup.partial.then(|| {
         let mut services: Vec<&str> =
@@ -85,7 +85,7 @@ mod tests {
         for (there, gone) in [
             // Those before imports, after the day's full one and after that of another service.
             ([full.as_slice(), &of_db, std::slice::from_ref(&of_cache)].concat(), vec!["20261109T090000Z", "20261109T090100Z"]),
-            // Later full ones leave them alone as well.
+            // Later full ones do not affect them either.
             ([full.as_slice(), &[of_cache], &[backup("20261110T080000Z", &["cache", "db"], false)]].concat(), vec![]),
             // Each has its own seven days.
             (

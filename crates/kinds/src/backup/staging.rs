@@ -1,21 +1,21 @@
-//! PURE: the names of the databases that stand beside one while it is replaced.
+//! PURE: the names of the databases beside one that is being replaced.
 //!
-//! Servers limit names to 63 bytes (PostgreSQL, which cuts off the rest in silence) or 64 characters (MariaDB), and a
-//! database of the user may use them all. So a name is a readable beginning and a hash of the whole.
+//! Servers limit names to 63 bytes (PostgreSQL, which truncates silently) or 64 characters (MariaDB), and a
+//! database of the user may use them all. So a name is a readable prefix and a hash of the whole name.
 
 use sha2::{Digest, Sha256};
 
-/// Bytes of the database's own name.
+/// The number of bytes of the database's own name.
 const BEGINNING: usize = 30;
 /// Hexadecimal digits.
 const HASH: usize = 16;
 
-/// Where a restored database waits.
+/// The name of a restored database that is not in use yet.
 pub(crate) fn staged_name(database: &str) -> String {
     named(database, "restored")
 }
 
-/// Where the database that was in use is kept until the restored one is final.
+/// The name of the old database until the restored one is final.
 pub(crate) fn former_name(database: &str) -> String {
     named(database, "former")
 }

@@ -1,5 +1,5 @@
-//! The question that shows whether and when a server answers, by the variables that the daemon gives; and how it is asked where
-//! a protocol needs no way of its own: over HTTP, and by a connection that is kept.
+//! Checks whether and when a server answers, using the variables that the daemon gives. For kinds whose
+//! protocol needs nothing special there are two ways: over HTTP, and by a connection that stays open.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Opens lines to a server, to see whether and when it answers.
+/// Opens connections to a server, to see whether and when it answers.
 #[async_trait]
 pub trait Asker: Send + Sync {
     async fn open(&self) -> Result<Box<dyn Line>, Silent>;
@@ -20,11 +20,11 @@ pub trait Asker: Send + Sync {
 /// One connection to a server.
 #[async_trait]
 pub trait Line: Send {
-    /// The shortest question of the protocol.
+    /// Sends the shortest request of the protocol.
     async fn ask(&mut self) -> Result<(), Silent>;
 }
 
-/// There was no answer. Why does not matter: it is asked again in a moment.
+/// There was no answer. The reason does not matter: the next attempt follows at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silent;
 
@@ -41,12 +41,12 @@ pub enum AddressError {
 }
 
 impl Variables {
-    /// The name of `SERVICE_SUFFIX`.
+    /// The name of the variable `SERVICE_SUFFIX`.
     pub fn name(service: &str, suffix: &str) -> String {
         format!("{}_{suffix}", variable_form(service))
     }
 
-    /// `SERVICE_SUFFIX`.
+    /// The value of the variable `SERVICE_SUFFIX`.
     pub fn of(&self, service: &str, suffix: &str) -> Result<&str, AddressError> {
         self.value(&Self::name(service, suffix))
     }
@@ -56,12 +56,12 @@ impl Variables {
     }
 }
 
-/// By `SERVICE_URL`: any answer is one, since what its status means is the supervisor's affair.
+/// By `SERVICE_URL`: any answer counts, because the supervisor judges the status.
 pub(crate) fn http(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
     Ok(Arc::new(Http { url: variables.of(service, "URL")?.to_owned() }))
 }
 
-/// By `SERVICE_HOST` and `SERVICE_PORT`, or what `SERVICE_URL` names.
+/// By `SERVICE_HOST` and `SERVICE_PORT`, or the address in `SERVICE_URL`.
 pub(crate) fn tcp(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
     let at = match (variables.of(service, "HOST"), variables.of(service, "PORT")) {
         (Ok(host), Ok(port)) => format!("{host}:{port}"),
@@ -73,7 +73,7 @@ pub(crate) fn tcp(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>
     Ok(Arc::new(Tcp { at }))
 }
 
-/// Each question is a connection of its own.
+/// Each request opens a connection of its own.
 #[derive(Clone)]
 struct Http {
     url: String,
@@ -114,7 +114,7 @@ impl Asker for Tcp {
 
 #[async_trait]
 impl Line for Tcp {
-    /// A connection that stays for a moment: a forwarder accepts before the service listens, and hangs up at once.
+    /// A connection that stays open for a moment: a forwarder accepts before the service listens, and then closes it at once.
     async fn ask(&mut self) -> Result<(), Silent> {
         let mut stream = TcpStream::connect(&self.at).await.map_err(silent)?;
         match timeout(Duration::from_millis(5), stream.read(&mut [0; 1])).await {
@@ -124,7 +124,7 @@ impl Line for Tcp {
     }
 }
 
-/// Why does not matter.
+/// The reason does not matter.
 pub(crate) fn silent<E>(_: E) -> Silent {
     Silent
 }

@@ -1,4 +1,4 @@
-//! Dumps of a server's data, and what is brought back from them.
+//! Dumps of a server's data, and their restoration.
 
 use std::{
     io,
@@ -11,14 +11,14 @@ use devenv_engine::{Engine, EngineError};
 use devenv_secrets::{SecretError, Vault};
 use devenv_spec::ServiceSpec;
 
-/// A service that runs in a container, and the ways into it.
+/// A service in a container, and how to reach it.
 pub struct ServerSite<'a> {
     pub service: &'a ServiceSpec,
     pub engine: &'a dyn Engine,
     /// The id of its container.
     pub container: &'a str,
     pub vault: &'a Vault,
-    /// The certificate that servers with TLS are verified by.
+    /// The certificate with which servers with TLS are verified.
     pub authority: &'a Path,
 }
 
@@ -27,9 +27,9 @@ pub struct ServerSite<'a> {
 pub enum Way {
     /// The server writes dumps: [`Backups::dump`].
     Dump,
-    /// The files of its volume are copied while the service is held still.
+    /// The files of its volume are copied while the service is paused.
     Files,
-    /// It is not, for this reason.
+    /// It is not backed up, for this reason.
     Skipped(&'static str),
 }
 
@@ -38,24 +38,24 @@ pub enum Way {
 pub trait Backups: Send + Sync {
     fn way(&self, service: &ServiceSpec) -> Way;
 
-    /// Writes dumps into the directory, and counts what is in them at the same moment. Asked where [`Self::way`] is [`Way::Dump`].
+    /// Writes dumps into the directory, and counts their contents at the same moment. Called if [`Self::way`] is [`Way::Dump`].
     async fn dump(&self, _site: &ServerSite<'_>, _directory: &Path) -> Result<Dumped, BackupError> {
         Ok(Dumped::default())
     }
 
-    /// How a dump comes back; `None` where [`Self::way`] is never [`Way::Dump`].
+    /// How a dump is restored; `None` if [`Self::way`] is never [`Way::Dump`].
     fn restores(&self) -> Option<Restores<'_>> {
         None
     }
 
-    /// What the server counts of itself where files are copied ([`Way::Files`]) that it changes at every start; `None` if the files
+    /// The server's own counts, for a service whose files are copied ([`Way::Files`]) and changed at every start; `None` if the files
     /// themselves are compared.
     async fn contents(&self, _site: &ServerSite<'_>) -> Result<Option<Vec<Content>>, BackupError> {
         Ok(None)
     }
 }
 
-/// What a backup of one service consists of.
+/// The backup of one service.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dumped {
     pub files: Vec<DumpedFile>,
@@ -64,54 +64,54 @@ pub struct Dumped {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpedFile {
-    /// In the directory of the backup.
+    /// The path in the directory of the backup.
     pub name: String,
-    /// The database that it holds, where it holds one.
+    /// The database in it, if it contains one.
     pub database: Option<String>,
 }
 
-/// The two ways in which dumps come back.
+/// The two ways to restore dumps.
 pub enum Restores<'a> {
-    /// Beside what is in use, whose place it takes in one step while the server runs.
+    /// Beside the databases in use, which it replaces in one step while the server runs.
     Staged(&'a dyn StagedRestore),
     /// As a file in a new volume, to which the service moves.
     Volume(&'a dyn VolumeRestore),
 }
 
-/// One file that is brought back.
+/// One file to restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Staged {
     /// The database that it becomes; `None` for what all databases need, such as roles.
     pub database: Option<String>,
     pub file: PathBuf,
-    /// From a backup of this very service; else from elsewhere, and everything in it becomes the owner's.
+    /// From a backup of this same service; otherwise from elsewhere, and everything in it becomes the owner's.
     pub own: bool,
 }
 
-/// What came out of a dump, and what the dump itself promised, where that can be seen.
+/// The restored contents, and the contents that the dump itself recorded, if it did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Arrived {
     pub contents: Vec<Content>,
     pub promised: Vec<Content>,
 }
 
-/// Restores databases beside those in use, in steps that can be taken back until the last one.
+/// Restores databases beside those in use, in steps that can be undone until the last one.
 ///
-/// The caller writes down that [`Self::revert`] is owed before it stages, and that [`Self::conclude`] is owed before it
-/// counts the restored data as final. So every method may be called again by the next daemon, whatever the former one had
-/// done, and finds out from the server how far it was.
+/// The caller records that [`Self::revert`] is pending before it stages, and that [`Self::conclude`] is pending before it
+/// treats the restored data as final. So the next daemon may call every method again, whatever the former one has
+/// done; the method asks the server how far it was.
 #[async_trait]
 pub trait StagedRestore: Send + Sync {
-    /// Removes what earlier restores of these databases have left behind. To be called before [`Self::revert`] is owed.
+    /// Removes what earlier restores of these databases have left. Call it before [`Self::revert`] is recorded.
     async fn prepare(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
 
-    /// Makes one part beside what is in use, which is not touched, and counts what is in it.
+    /// Makes one part beside the data in use, which is not touched, and counts its contents.
     async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError>;
 
-    /// Puts all staged databases in the place of those in use: all of them, or none. Those that were in use are kept.
+    /// Swaps all staged databases with those in use: all of them, or none. The old ones are kept.
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
 
-    /// Takes everything back: puts databases that were swapped in their former place, and removes what was staged.
+    /// Undoes everything: puts swapped databases back, and removes staged ones.
     async fn revert(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
 
     /// Removes the databases that were in use before the swap.
@@ -121,10 +121,10 @@ pub trait StagedRestore: Send + Sync {
 /// Restores by a file in a new volume.
 #[async_trait]
 pub trait VolumeRestore: Send + Sync {
-    /// The name of the file in the volume, where the server looks for it at its start.
+    /// The name of the file in the volume that the server reads at its start.
     fn file(&self) -> &'static str;
 
-    /// Counts what the server holds.
+    /// Counts the server's contents.
     async fn contents(&self, site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError>;
 }
 
@@ -141,7 +141,7 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
-    /// The server's or its tool's own words.
+    /// The message of the server or its tool.
     #[error("cannot {action}: {reason}")]
     Refused { action: String, reason: String },
 }

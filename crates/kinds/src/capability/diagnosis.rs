@@ -1,30 +1,30 @@
-//! Causes of failures, each known by the words it leaves. Pure data.
+//! Causes of failures, each recognised by the text that it leaves. Pure data.
 
-/// One cause that leaves words behind.
+/// One cause that can be recognised by its text.
 #[derive(Debug, Clone, Copy)]
 pub struct Cause {
     pub place: Place,
-    /// All of these in one line, in small letters; the case does not matter.
+    /// All of these are in one line, in lower case; the comparison ignores case.
     pub words: &'static [&'static str],
-    /// None of these in that line, in small letters.
+    /// None of these are in that line, in lower case.
     pub without: &'static [&'static str],
     /// `{service}` is the service, `{1}` and `{2}` the text in the line's first and second pair of quotes, `{rest}`
     /// what follows the first of the words.
     pub cause: &'static str,
-    /// What to do, as a sentence that names the command or the line of the profile.
+    /// The remedy, as a sentence that names the command or the line of the profile.
     pub fix: &'static str,
 }
 
-/// Where the words are.
+/// The source of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The service's own output.
     Log,
     /// The failures of its probe.
     Probe,
-    /// What the engine said when it was to be started.
+    /// The engine's message when it started the service.
     Engine,
-    /// Any of these: programs and engines report the same error of the system.
+    /// Any of these: programs and engines report the same system error.
     Anywhere,
 }
 

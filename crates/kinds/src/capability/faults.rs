@@ -1,4 +1,4 @@
-//! Faults that servers of one kind know themselves, beside those that any container can have.
+//! Faults that only servers of one kind have, besides those of any container.
 
 use std::{path::Path, time::Duration};
 
@@ -8,38 +8,38 @@ use devenv_secrets::Vault;
 use devenv_spec::{OfKind, ServiceSpec};
 use tokio_util::task::AbortOnDropHandle;
 
-/// The faults of one kind. They describe themselves as data ([`FaultKind`]); this does and undoes what the data says.
+/// The faults of one kind. They describe themselves as data ([`FaultKind`]); this injects and undoes them.
 #[async_trait]
 pub trait Faults: Send + Sync {
     fn kinds(&self) -> &'static [&'static dyn FaultKind];
 
-    /// Does it, and looks for its effect. What has to be undone is on record before it is done.
+    /// Injects it, and looks for its effect. The undo steps are on record before they are needed.
     async fn inject(&self, action: &OfKind, site: &mut dyn FaultSite) -> Result<Effect, String>;
 
-    /// The names of the steps that [`Self::undo`] knows, as they stand on record.
+    /// The recorded names of the steps that [`Self::undo`] knows.
     fn steps(&self) -> &'static [&'static str];
 
-    /// Undoes one step. It may be repeated, and finds nothing to do the second time.
+    /// Undoes one step. It may be repeated, and then finds nothing to do.
     async fn undo(&self, step: &OfKind, site: &mut dyn FaultSite) -> Result<(), String>;
 }
 
-/// The service that a fault is about, and what is kept for the fault outside of it.
+/// The target of a fault, and what is kept for the fault outside of it.
 #[async_trait]
 pub trait FaultSite: Send {
     fn service(&self) -> &ServiceSpec;
 
     fn vault(&self) -> &Vault;
 
-    /// The certificate that servers with TLS are verified by.
+    /// The certificate with which servers with TLS are verified.
     fn authority(&self) -> &Path;
 
     /// How long the fault is to last.
     fn time(&self) -> Duration;
 
-    /// Records how something is undone. The value names the service in its field `service`.
+    /// Records an undo step. The value names the service in its field `service`.
     fn will_undo(&mut self, step: OfKind) -> Result<(), String>;
 
-    /// Keeps a task until the fault is over.
+    /// Keeps a task until the fault ends.
     fn hold(&mut self, task: AbortOnDropHandle<()>);
 
     /// The engine's name of the service's first volume.

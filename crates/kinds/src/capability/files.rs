@@ -3,7 +3,7 @@
 /// One list of paths among a kind's fields, or one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileField {
-    /// From the kind's fields down; `*` is every entry of a mapping or list.
+    /// The path in the kind's fields; `*` is every entry of a mapping or list.
     pub path: &'static [&'static str],
     pub used_for: FileUse,
 }
@@ -11,13 +11,13 @@ pub struct FileField {
 /// What a file is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileUse {
-    /// A script or a data set: it must be there.
+    /// A script or a data set: it must exist.
     Script,
-    /// It must be there.
+    /// It must exist.
     Needed,
     /// Its text goes into the service's configuration. A directory stands for its files with these endings.
     Text(&'static [&'static str]),
-    /// A path of the host if it begins with `.` or `/`; something may make it later.
+    /// A path of the host if it begins with `.` or `/`; it may be created later.
     Mounted,
 }
 

@@ -11,21 +11,21 @@ use super::ProvisionContext;
 
 /// The leases of one kind.
 pub trait Leases: Send + Sync {
-    /// What grants leases on this service; `None` if nothing of it can be leased. It is kept from one lease to the next.
+    /// Grants leases on this service; `None` if it has nothing to lease. It is kept between leases.
     fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>>;
 }
 
 /// Grants leases on one server.
 #[async_trait]
 pub trait Lessor: Send + Sync {
-    /// The same leases on the service as it is now: address and declarations are the new ones, and leases that were granted
+    /// The same leases for the service's new address and declarations; leases that were granted
     /// before stay known. `None` if the service is another one now.
     fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>>;
 
-    /// The declared databases, where a lease is a copy of one; `None` where it is not.
+    /// The declared databases, if a lease is a copy of one; otherwise `None`.
     fn databases(&self) -> Option<Vec<String>>;
 
-    /// Makes a private part. `database` is one of [`Self::databases`]; `data` changes when what it holds does.
+    /// Makes a private part. `database` is one of [`Self::databases`]; `data` changes when its contents do.
     async fn take(&self, lease: &str, database: Option<&str>, data: &str) -> Result<Box<dyn Part>, LeaseError>;
 
     /// Removes what leases of an earlier daemon left behind.
@@ -35,15 +35,15 @@ pub trait Lessor: Send + Sync {
 /// One private part.
 #[async_trait]
 pub trait Part: Send + Sync {
-    /// The private database's name, where it is one.
+    /// The private database's name, if it is one.
     fn database(&self) -> Option<&str> {
         None
     }
 
-    /// Points every variable that leads to the shared part to this one. Pure.
+    /// Changes every variable with the shared part's address to this one's. Pure.
     fn make_private(&self, variables: &mut IndexMap<String, String>);
 
-    /// Removes it. What cannot be removed now is found by the next sweep.
+    /// Removes it. The next sweep finds what cannot be removed now.
     async fn give_back(self: Box<Self>);
 }
 
@@ -55,7 +55,7 @@ pub enum LeaseError {
     NotLeasable { name: String, kind: String },
     #[error("no service of this environment has a database `{name}` that can be leased; there is {}", known.join(", "))]
     NoDatabase { name: String, known: Vec<String> },
-    /// With the kinds that have leases, for people.
+    /// The kinds that have leases, for people.
     #[error("nothing of this environment can be leased: leases are for {0}")]
     Nothing(String),
     #[error("cannot read a secret")]

@@ -1,4 +1,4 @@
-//! What a server says of itself, for Prometheus.
+//! A server's own metrics, for Prometheus.
 
 use async_trait::async_trait;
 use devenv_spec::OfKind;
@@ -11,6 +11,6 @@ pub trait MetricSource: Send + Sync {
     /// Name and help of the metric that says whether the server answers.
     fn up(&self) -> (&'static str, &'static str);
 
-    /// Asks the server; the reason if it does not answer. `provision` is what the kind declared of it.
+    /// Asks the server for its metrics; an error if it does not answer. `provision` is what the kind declared for it.
     async fn ask(&self, provision: &OfKind, cx: &ProvisionContext) -> Result<Page, String>;
 }

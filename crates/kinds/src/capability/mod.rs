@@ -1,11 +1,11 @@
-//! What a kind can do besides describing its services: one small trait for each ability, all object-safe.
+//! The abilities of a kind besides describing its services: one small object-safe trait for each.
 //!
 //! The core finds a kind by the name on record ([`crate::find`]), asks it for an ability and works through that; `None` means
-//! that the kind has none of it. Nothing outside a kind's folder depends on which kind it is. An ability gets what the kind
+//! that the kind does not have it. Nothing outside a kind's folder depends on which kind it is. An ability gets what the kind
 //! itself has written into the spec ([`OfKind`](devenv_spec::OfKind)) and decodes it into the kind's own types.
 //!
-//! The plain types that the traits name are here too. What is done alike for every kind (when a probe is asked, which lease is
-//! on what) is in the modules beside this one, which depend on it; it depends on none of them.
+//! The plain types that the traits use are here too. What is the same for every kind (when a probe is sent, which leases
+//! exist) is in the modules beside this one, which depend on it; it depends on none of them.
 
 pub(crate) mod asker;
 mod backup;
@@ -48,8 +48,8 @@ pub(crate) use workload::{mark, unmark};
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
-/// Returns abilities from the functions of [`ServiceKind`] with these names: those of the folder's own `KIND`, or those `of` the kind
-/// that it is built on.
+/// Returns abilities from the functions of [`ServiceKind`] with these names: those of the folder's own `KIND`, or `of` the kind
+/// that it is based on.
 macro_rules! abilities {
     ($($ability:ident),+) => { $crate::capability::abilities!($($ability),+ of &KIND); };
     ($($ability:ident),+ of $kind:expr) => { $($crate::capability::ability!($ability of $kind);)+ };
@@ -77,9 +77,9 @@ macro_rules! ability {
 
 pub(crate) use {abilities, ability};
 
-/// One kind of service. Each folder implements it once, on a type without data of its own.
+/// One kind of service. Each folder implements it once, on a type without data.
 pub trait ServiceKind: Send + Sync {
-    /// As profiles write it, and as records keep it.
+    /// Its name in profiles and records.
     fn name(&self) -> &'static str;
 
     /// Text for the reference, in Markdown.
@@ -90,7 +90,7 @@ pub trait ServiceKind: Send + Sync {
         &[]
     }
 
-    /// What it asks of its fields.
+    /// The rules for its fields.
     fn rules(&self) -> &dyn Rules {
         &rules::NoRules
     }
@@ -139,18 +139,18 @@ pub trait ServiceKind: Send + Sync {
         None
     }
 
-    /// How to see whether and when a service answers, from the variables that the daemon gives: by a connection that is kept,
-    /// unless the kind knows better.
+    /// How to see whether and when a service answers, from the variables that the daemon gives: by an open connection,
+    /// unless the kind overrides it.
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
         asker::tcp(variables, service)
     }
 
-    /// A hidden command of the program, for work that needs a process of its own, if the arguments ask for it.
+    /// A hidden command of the program, for work that needs its own process, if the arguments name it.
     fn main_if_asked(&self, _arguments: &[OsString]) -> Option<ExitCode> {
         None
     }
 
-    /// Causes of failures that leave words behind, the most telling first.
+    /// Causes of failures that can be recognised by their text, the most specific first.
     fn causes(&self) -> &'static [Cause] {
         &[]
     }

@@ -24,7 +24,7 @@ impl Page {
         self.add(name, help, "gauge", labels, value);
     }
 
-    /// Of what only grows while its server runs.
+    /// A value that only grows while its server runs.
     pub fn counter(&mut self, name: &'static str, help: &'static str, labels: Labels<'_>, value: f64) {
         self.add(name, help, "counter", labels, value);
     }

@@ -1,4 +1,4 @@
-//! Asking a server in its own protocol whether it can do real work.
+//! Probes of a server in its own protocol: whether it can do real work.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,30 +8,30 @@ use devenv_secrets::{Vault, tls};
 use devenv_spec::{OfKind, SecretRef, Undecodable};
 use futures_util::stream::BoxStream;
 
-/// The probes of one kind. The runner of probes asks; every question is asked from the host.
+/// The probes of one kind. The probe runner calls them; every request is sent from the host.
 #[async_trait]
 pub trait Probes: Send + Sync {
-    /// Asks once. Whatever is opened for it ends with the future.
+    /// Sends one request. Everything that it opens ends with the future.
     async fn ask(&self, question: &OfKind, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure>;
 
-    /// The host port of the question, for messages.
+    /// The host port of the request, for messages.
     fn port(&self, question: &OfKind) -> Option<u16>;
 
-    /// Bytes that this server answers before any login; `padding` bytes longer where faults of the network need a question
+    /// Bytes that this server answers before any login, `padding` bytes longer where network faults need a request
     /// that takes a while. `None` if it answers nothing of that kind.
     fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>>;
 
-    /// Whether the failure says that the server's data came with another password than this environment's.
+    /// Whether the failure shows that the server's data was made with another password than this environment's.
     fn is_wrong_password(&self, _failure: &ProbeFailure) -> bool {
         false
     }
 }
 
-/// What a probe needs besides its question.
+/// The context of a probe.
 #[derive(Clone)]
 pub struct ProbeContext {
     pub vault: Vault,
-    /// The certificate that servers with TLS are verified by.
+    /// The certificate with which servers with TLS are verified.
     pub authority: Option<PathBuf>,
     pub target: ExecTarget,
     pub lines: Lines,
@@ -55,20 +55,20 @@ pub enum ExecTarget {
 /// Opens the log lines of this start of the service, from the first one; the stream continues while the service runs.
 pub type Lines = Arc<dyn Fn() -> BoxStream<'static, String> + Send + Sync>;
 
-/// The proof of an answer.
+/// The proof that a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeSuccess {
     pub evidence: String,
-    /// Identifies the server's run: changes with each of its starts. `None` for servers that do not report one.
+    /// Identifies the server's run: changes at each start. `None` for servers that do not report one.
     pub life: Option<String>,
 }
 
-/// Why there is no receipt, in the server's own words where it had some.
+/// Why there is no receipt, in the server's own words if it answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct ProbeFailure {
     pub what: String,
-    /// The service spoke its protocol and said no; false if nothing of it was heard.
+    /// The service answered in its protocol and refused; false if it did not answer.
     pub answered: bool,
 }
 
@@ -93,7 +93,7 @@ impl ProbeContext {
         self.vault.reveal(secret).map_err(|error| ProbeFailure::silent(error.to_string()))
     }
 
-    /// What a client of a server that encrypts trusts.
+    /// The certificates that a client of an encrypting server trusts.
     pub(crate) fn trust(&self, encrypts: bool) -> Result<Option<rustls::ClientConfig>, ProbeFailure> {
         tls::trust(encrypts, self.authority.as_deref()).map_err(|error| ProbeFailure::silent(error.to_string()))
     }

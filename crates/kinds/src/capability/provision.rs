@@ -1,4 +1,4 @@
-//! Bringing about what a profile declares to exist inside a server.
+//! Creates in a server what a profile declares.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -7,14 +7,14 @@ use devenv_engine::Engine;
 use devenv_secrets::{SecretError, Vault, tls};
 use devenv_spec::{OfKind, Undecodable};
 
-/// The provisioning of one kind. Each call may be repeated, and changes nothing that is as asked.
+/// The provisioning of one kind. Each call may be repeated, and changes nothing that is as requested.
 #[async_trait]
 pub trait Provisions: Send + Sync {
-    /// Brings it about; what had to be changed, in order.
+    /// Creates what is declared. Returns the changes, in order.
     async fn apply(&self, wanted: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError>;
 
-    /// Sets this environment's password in a server whose data came with another one, from inside its container; what was
-    /// changed. `None` if this kind knows no way in.
+    /// Sets this environment's password in a server whose data was made with another one, from inside its container. Returns the
+    /// change. `None` if this kind has no way to do that.
     async fn mend_password(
         &self,
         _wanted: &OfKind,
@@ -26,11 +26,11 @@ pub trait Provisions: Send + Sync {
     }
 }
 
-/// What provisioning needs besides what is wanted.
+/// The context of provisioning.
 #[derive(Clone)]
 pub struct ProvisionContext {
     pub vault: Vault,
-    /// The certificate that servers with TLS are verified by.
+    /// The certificate with which servers with TLS are verified.
     pub authority: Option<PathBuf>,
     /// It was provisioned before, so most likely everything exists.
     pub again: bool,
@@ -42,7 +42,7 @@ impl ProvisionContext {
     }
 }
 
-/// One thing that was not as the profile says.
+/// One difference from the profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub kind: ChangeKind,
@@ -51,9 +51,9 @@ pub struct Change {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It is as the profile says now.
+    /// It agrees with the profile now.
     Made,
-    /// It cannot, or must not, be changed by itself, and is still different.
+    /// It cannot, or must not, be changed automatically, and still differs.
     Drift,
 }
 
@@ -63,7 +63,7 @@ pub enum ProvisionError {
     Secret(#[from] SecretError),
     #[error("cannot connect to the service: {reason}")]
     Unreachable { reason: String },
-    /// The data was made with another password than the one that devenv keeps.
+    /// The data was made with another password than the stored one.
     #[error("{service} does not accept the password that devenv stored for `{user}`: {reason}")]
     WrongPassword { service: &'static str, user: String, reason: String },
     #[error("cannot {action}: {reason}")]

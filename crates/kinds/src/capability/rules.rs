@@ -1,4 +1,4 @@
-//! What a kind asks of its fields beyond their shape. Pure: from the tree to findings with places.
+//! The rules of a kind for its fields beyond their types. Pure: from the tree to findings with positions.
 
 use devenv_document::{
     source::{Findings, Span},
@@ -18,18 +18,18 @@ pub struct ServiceNode<'a> {
     pub fields: &'a Node,
 }
 
-/// A reaction to changed files that only some kinds know.
+/// A reaction to changed files that only some kinds have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KindReload {
-    /// As `on_change` writes it.
+    /// The word in `on_change`.
     pub on_change: &'static str,
-    /// The field of the kind without which it cannot be done.
+    /// The field of the kind that it requires.
     pub needs: Option<&'static str>,
 }
 
-/// The rules of one kind: they add what is wrong with a service to the findings.
+/// The rules of one kind: they add problems of a service to the findings.
 pub trait Rules: Send + Sync {
-    /// The field `version`, where it is given.
+    /// The field `version`, if it is given.
     fn version(&self, version: &Node, findings: &mut Findings) {
         let Some(text) = version.text() else { return };
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
@@ -39,16 +39,16 @@ pub trait Rules: Send + Sync {
         }
     }
 
-    /// Everything else of the service, which stands among `services`.
+    /// Everything else of the service in `services`.
     fn check(&self, service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings: &mut Findings);
 
-    /// Whether it runs a program of the project, which has variables and a probe of its own and may end, rather than a server
+    /// Whether it runs a program of the project, which has its own variables and probe and may exit, rather than a server
     /// that devenv knows.
     fn is_own_program(&self) -> bool {
         false
     }
 
-    /// How to give it a port, as a hint, where a probe has none to connect to.
+    /// A hint how to give it a port, for a probe without one.
     fn port_hint(&self, _service: &ServiceNode<'_>) -> Option<&'static str> {
         None
     }
@@ -58,20 +58,20 @@ pub trait Rules: Send + Sync {
         &[]
     }
 
-    /// Reactions to changed files beside those that any service has.
+    /// Reactions to changed files besides those of every service.
     fn reloads(&self) -> &'static [KindReload] {
         &[]
     }
 }
 
-/// For kinds whose fields say nothing beyond their shape.
+/// For kinds without rules beyond types.
 pub(super) struct NoRules;
 
 impl Rules for NoRules {
     fn check(&self, _service: &ServiceNode<'_>, _services: &[ServiceNode<'_>], _findings: &mut Findings) {}
 }
 
-/// Names a service that is not there.
+/// A reference to a service that does not exist.
 pub fn unknown_service(wanted: &str, span: Span, names: &[&str], findings: &mut Findings) {
     if findings.touches(span) {
         return;
@@ -87,7 +87,7 @@ pub fn setting_names(fields: &Node, findings: &mut Findings) {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
             findings.error(entry.key, "bad-name", format!("`{}` is not a valid setting name", shortened(name)));
         }
-        // A line break would begin another setting in the server's configuration file.
+        // A line break would start another setting in the server's configuration file.
         if entry.node.text().is_some_and(|value| value.contains(|c: char| c.is_control() && c != '\t')) {
             findings
                 .error(

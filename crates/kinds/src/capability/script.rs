@@ -1,4 +1,4 @@
-//! What a script is, what applying it needs, and what the ledger says of it. Plain data.
+//! A script, the context in which it is applied, and its state in the ledger. Plain data.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ pub struct Script {
     pub seed: bool,
     /// Bytes of the file.
     pub size: u64,
-    /// The file holds the way up and the way down: only the former counts.
+    /// The file contains an up and a down migration: only the up part is applied.
     pub only_up: bool,
 }
 
@@ -34,7 +34,7 @@ pub enum Content {
     Shipped(&'static [u8]),
 }
 
-/// One of the formats that the kind of the service knows, by a name of its own: `sql`, `csv`.
+/// One of the formats of the service's kind, by its own name: `sql`, `csv`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScriptFormat(pub &'static str);
 
@@ -48,17 +48,17 @@ pub struct Checksums {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp(pub(crate) u64, pub(crate) u64, pub(crate) u64, pub(crate) i64, pub(crate) i64);
 
-/// What was read of a file.
+/// What is known of a file's content.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) checksum: String,
     pub(crate) mode: LedgerMode,
     pub(crate) only_up: bool,
-    /// It may name files that it reads.
+    /// It may include other files.
     pub(crate) may_read: bool,
 }
 
-/// What the ledger in the data says of one path.
+/// The ledger's state of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     pub path: String,
@@ -73,7 +73,7 @@ pub struct Recorded {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordedState {
-    /// Begun outside of a transaction, and nobody has said how it ended: it may still be at work.
+    /// Started without a transaction, and its outcome is unknown: it may still run.
     Running,
     /// It was running, but its session is gone.
     Interrupted,
@@ -81,7 +81,7 @@ pub enum RecordedState {
     Failed,
 }
 
-/// Everything that applying needs besides the scripts.
+/// The context in which scripts are applied.
 pub struct ScriptContext<'a> {
     pub engine: &'a dyn Engine,
     /// The id of the service's container, which runs.
@@ -94,12 +94,12 @@ pub struct ScriptContext<'a> {
     pub progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
 }
 
-/// How far a script is.
+/// The progress of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
     pub path: &'a str,
     pub rows: u64,
-    /// Of the file, read so far.
+    /// Bytes of the file, read so far.
     pub bytes: u64,
     pub total_bytes: u64,
 }

@@ -1,11 +1,11 @@
-//! A server of a kind in a container that the user configures: what its own variables and arguments say about it.
+//! A server of a kind in a container that the user configures: what its variables and arguments reveal.
 
 use devenv_spec::{Probe, SecretRef};
 use indexmap::IndexMap;
 
 use crate::describe::{Connection, Context, in_url_part};
 
-/// The password among a server's secrets, as clients take it.
+/// The password in a server's secrets, as clients use it.
 pub(crate) const PASSWORD: &str = "password";
 /// The password, percent-encoded for a URL.
 pub(crate) const PASSWORD_IN_URL: &str = "password-in-url";
@@ -15,11 +15,11 @@ pub(crate) fn password_secrets(password: &str) -> Vec<(&'static str, String)> {
     vec![(PASSWORD, password.to_owned()), (PASSWORD_IN_URL, in_url_part(password))]
 }
 
-/// What a container says about the server in it.
+/// The parts of a container that describe its server.
 #[derive(Debug, Clone)]
 pub struct ServerFacts<'a> {
     pub environment: &'a IndexMap<String, String>,
-    /// The entrypoint and its arguments, as far as they are given.
+    /// The entrypoint and its arguments, if they are given.
     pub words: Vec<&'a str>,
 }
 
@@ -28,39 +28,39 @@ pub trait Servers: Send + Sync {
     /// Names of images without registry and tag, such as `postgres` or `bitnami/postgresql`.
     fn images(&self) -> &'static [&'static str];
 
-    /// The names under which such an image starts the server: with another command it is something else, such as a client.
+    /// The programs with which such an image starts the server: with another command it is something else, such as a client.
     fn programs(&self) -> &'static [&'static str];
 
     /// The port in the container.
     fn port(&self, facts: &ServerFacts<'_>) -> u16;
 
-    /// What clients log in with, by the name that [`Self::question`] and [`Self::connection`] ask for it.
+    /// The credentials of clients, by the names that [`Self::question`] and [`Self::connection`] use.
     fn secrets(&self, _facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// The question in the server's protocol, at a port of the host; none if the credentials are not known.
+    /// The probe in the server's protocol, at a port of the host; `None` if the credentials are not known.
     fn question(&self, facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe>;
 
-    /// A command in the container that asks the same, for a server without a port on the host.
+    /// An equivalent command in the container, for a server without a port on the host.
     fn command(&self, facts: &ServerFacts<'_>) -> Option<Vec<String>>;
 
     /// The variables and addresses of the kind; the port is on the host.
     fn connection(&self, facts: &ServerFacts<'_>, port: u16, cx: &Context<'_>, connection: &mut Connection);
 
-    /// The signal that ends it, where that is another than SIGTERM.
+    /// The stop signal, if it is not SIGTERM.
     fn stop_signal(&self) -> Option<&'static str> {
         None
     }
 }
 
 impl ServerFacts<'_> {
-    /// A variable that is given and not empty.
+    /// A variable that is set and not empty.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The first of these variables that is given.
+    /// The first of these variables that is set.
     pub fn first<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&str> {
         names.into_iter().find_map(|name| self.variable(name))
     }

@@ -1,4 +1,4 @@
-//! Data that comes from elsewhere or goes there.
+//! Imports and exports of a server's data.
 
 use std::path::Path;
 
@@ -9,41 +9,41 @@ use devenv_spec::ServiceSpec;
 use super::{BackupError, ServerSite};
 use crate::transfer::Address;
 
-/// The transfers of one kind. What is imported comes back as [`Backups::restores`](super::Backups::restores) says.
+/// The transfers of one kind. [`Backups::restores`](super::Backups::restores) defines how imported data is restored.
 #[async_trait]
 pub trait Transfers: Send + Sync {
-    /// The databases of which one can be chosen, first the one that is meant if none is; empty where a transfer is of the
+    /// The databases to choose from, first the default; empty if a transfer is of the
     /// whole server.
     fn databases(&self, service: &ServiceSpec) -> Vec<String>;
 
-    /// The ending of a dump's file, where there is one for each database in a directory.
+    /// The suffix of a dump's file, if a directory holds one for each database.
     fn ending(&self) -> &'static str;
 
-    /// Writes a dump that other servers take.
+    /// Writes a dump that other servers can load.
     async fn export(&self, site: &ServerSite<'_>, database: Option<&str>, file: &Path) -> Result<Vec<Content>, BackupError>;
 
-    /// Looks at a file before anything is done with it; what is wrong with it, and a hint.
+    /// Checks a file before anything is changed; an error with a hint.
     fn check(&self, _file: &Path) -> Result<(), (String, Option<String>)> {
         Ok(())
     }
 
-    /// Servers elsewhere that can be imported from; what to do instead where there is no way.
+    /// Other servers that can be imported from; otherwise an error with the alternative.
     fn remote(&self) -> Result<&dyn RemoteSource, &'static str>;
 }
 
-/// Takes dumps of servers elsewhere.
+/// Makes dumps of other servers.
 #[async_trait]
 pub trait RemoteSource: Send + Sync {
-    /// Whether addresses begin so: `postgres`.
+    /// Whether this is the scheme of its URLs: `postgres`.
     fn is_scheme(&self, scheme: &str) -> bool;
 
-    /// The port of an address that says none.
+    /// The default port of a URL.
     fn port(&self) -> u16;
 
-    /// Whether every option of the address can be honoured; why not.
+    /// Whether every option of the URL is supported; otherwise the reason.
     fn check(&self, address: &Address) -> Result<(), String>;
 
-    /// Which database the address means.
+    /// The database that the URL names.
     fn database(&self, address: &Address) -> String;
 
     /// Writes a dump of it. The tools in the container reach the server at `through`: an address and a port.

@@ -1,4 +1,4 @@
-//! Work that chaos scenarios do on a server.
+//! Workloads of chaos scenarios on a server.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ pub trait Workloads: Send + Sync {
     fn kinds(&self) -> &'static [&'static dyn WorkloadKind];
 }
 
-/// One kind of work, by the name that scenarios give it. Its fields always hold `service`, `clients` and `rate`.
+/// One sort of workload, by its name in scenarios. Its fields always include `service`, `clients` and `rate`.
 pub trait WorkloadKind: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// One sentence for the schema.
+    /// A sentence for the schema.
     fn about(&self) -> &'static str;
 
     /// The schema of its fields.
@@ -29,16 +29,16 @@ pub trait WorkloadKind: Send + Sync {
         false
     }
 
-    /// What does the work. The fields have the shape of the schema.
+    /// Makes the workload. The fields match the schema.
     fn work(&self, fields: &Value, site: &WorkloadSite<'_>) -> Result<Arc<dyn Work>, WorkError>;
 }
 
-/// Where a workload works.
+/// The context of a workload.
 #[derive(Clone, Copy)]
 pub struct WorkloadSite<'a> {
     pub service: &'a str,
     pub variables: &'a Variables,
-    /// Of this run alone; in names of tables, keys and topics.
+    /// Unique to this run; part of the names of tables, keys and topics.
     pub run: &'a str,
     /// The workload's name in its scenario.
     pub label: &'a str,
@@ -47,25 +47,25 @@ pub struct WorkloadSite<'a> {
 /// Work on one service.
 #[async_trait]
 pub trait Work: Send + Sync {
-    /// Before any client: tables, topics, groups.
+    /// Called before any client starts: creates tables, topics, groups.
     async fn set_up(&self) -> Result<(), WorkError>;
 
     fn client(&self, client: u32) -> Box<dyn Client>;
 
-    /// Completes what the clients ask for, until stopped.
+    /// Completes the jobs of the clients, until stopped.
     async fn complete(&self, _completed: &dyn Completions, stop: CancellationToken) {
         stop.cancelled().await;
     }
 
-    /// What was accepted and is not completed yet, where there is such a thing.
+    /// Jobs that are accepted and not completed yet; `None` if it has no jobs.
     fn outstanding(&self) -> Option<u64> {
         None
     }
 
-    /// What is there in the end, over a fresh connection; `None` if nothing is kept.
+    /// The stored operations at the end, read over a new connection; `None` if it stores nothing.
     async fn read_back(&self) -> Result<Option<Observed>, WorkError>;
 
-    /// Takes away what it made.
+    /// Removes what it made.
     async fn clean_up(&self) -> Result<(), WorkError>;
 }
 
@@ -81,7 +81,7 @@ pub trait Client: Send {
 
     async fn operate(&mut self, sequence: u64) -> Reply;
 
-    /// An operation that takes longer has an unknown end.
+    /// An operation that takes longer has an unknown outcome.
     fn patience(&self) -> Duration {
         Duration::from_secs(2)
     }
@@ -90,17 +90,17 @@ pub trait Client: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     Acknowledged,
-    /// For certain not done.
+    /// Certainly not done.
     Refused(String),
-    /// Its end is unknown; the connection is not used again.
+    /// The outcome is unknown; the connection is not used again.
     Unknown(String),
 }
 
-/// What was found in the service: how often each operation is there.
+/// What was found in the service: how often each operation is stored.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     pub found: HashMap<(u32, u64), u32>,
-    /// What is there and could not even be read as an operation.
+    /// Entries that could not be parsed as an operation.
     pub strangers: u64,
 }
 
@@ -114,7 +114,7 @@ pub enum WorkError {
     Late(Duration),
 }
 
-/// `CLIENT:SEQUENCE`, as values carry it.
+/// `CLIENT:SEQUENCE`, as stored values contain it.
 pub(crate) fn mark(client: u32, sequence: u64) -> String {
     format!("{client}:{sequence}")
 }

@@ -1,4 +1,4 @@
-//! What a container's fields become. Pure.
+//! Describes a container from its fields. Pure.
 
 use std::time::Duration;
 
@@ -11,19 +11,21 @@ use indexmap::{IndexMap, IndexSet};
 use super::fields::{Build, Container, ContainerFile, ContainerLimits, PullWhen, SecretFile, VolumeMount};
 use crate::{
     capability::{ServerFacts, Servers},
-    describe::{AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product},
+    describe::{
+        AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product,
+    },
 };
 
-/// The mode of a file, unless it says another.
+/// The default mode of a file.
 const READABLE: u32 = 0o444;
-/// The first start of a server makes its data.
+/// The first start of a server creates its data.
 const SERVER_TIMEOUT: Duration = Duration::from_mins(3);
 
 impl Describe for Container {
     fn ports(&self) -> Vec<PortNeed> {
         let mut needs: Vec<PortNeed> = self.expose.iter().copied().map(PortNeed::any).collect();
         for port in &self.publish {
-            // A container's port has one lease; what is published besides is fixed, and the engine's affair.
+            // A container port has one lease; further publications are fixed, and left to the engine.
             if needs.iter().all(|need| need.container != port.port) {
                 needs.push(PortNeed { fixed: port.host, ..PortNeed::any(port.port) });
             }
@@ -59,7 +61,7 @@ impl Describe for Container {
         shared.filter_map(|mode| mode.strip_prefix("service:")).map(str::to_owned).collect()
     }
 
-    /// None of them has to be ready: how far they must be is said by `depends_on`.
+    /// None: `depends_on` says which state they must have.
     fn dependencies(&self) -> Vec<String> {
         Vec::new()
     }
@@ -72,7 +74,7 @@ impl Describe for Container {
         container.entrypoint.clone_from(&self.entrypoint);
         container.command.clone_from(&self.command);
         container.user.clone_from(&self.user);
-        // Programs that were never meant to be process 1 neither reap children nor die of SIGTERM.
+        // Programs that were not written to be process 1 neither reap children nor end on SIGTERM.
         container.init = self.init;
         container.environment = product::variables(cx, |variable| &variable.container);
         for (name, value) in cx.declared.environment {
@@ -140,7 +142,7 @@ impl Describe for Container {
 }
 
 impl Container {
-    /// The port that it is known by: the first one exposed, else the first one with a host port of its own.
+    /// Its main port: the first one exposed, else the first one with a host port of its own.
     fn first_port(&self, cx: &Context<'_>) -> Option<u16> {
         let published = || self.publish.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
         self.expose.first().or_else(|| cx.declared.ports.keys().next()).copied().or_else(published)
@@ -169,7 +171,7 @@ impl Container {
         }
     }
 
-    /// What the image is a server of, if devenv knows it.
+    /// The kind of server in the image, if devenv knows it.
     fn server(&self) -> Option<&'static dyn Servers> {
         crate::find(self.server.as_deref()?)?.servers()
     }
@@ -185,7 +187,7 @@ impl Container {
         !elsewhere && (cx.ports.contains_key(&port) || self.expose.contains(&port) || cx.declared.ports.contains_key(&port))
     }
 
-    /// In the server's own protocol, from the host if its port is there, else by its own client in the container.
+    /// In the server's own protocol, from the host if its port is published, else by its own client in the container.
     fn server_probe(&self, cx: &Context<'_>) -> Option<Probe> {
         let server = self.server()?;
         let facts = self.server_facts(cx.declared.environment);
@@ -195,7 +197,7 @@ impl Container {
         asked.or_else(|| server.command(&facts).map(|command| Probe::Exec { command }))
     }
 
-    /// Every port with its place on the host.
+    /// Every port with its address on the host.
     fn published(&self, cx: &Context<'_>) -> Vec<PublishedPort> {
         let leased = cx.ports.iter().filter(|(container, _)| **container != FIGURES);
         let mut first: Vec<u16> = Vec::new();
@@ -388,7 +390,7 @@ impl VolumeMount {
             _ if self.external => MountSource::External(self.source.clone()),
             Some(of) if of.as_str() != cx.name.as_str() => match of.parse::<ServiceName>() {
                 Ok(service) => MountSource::Shared { service, volume: self.source.clone() },
-                // A name that is none was reported.
+                // An invalid name was reported.
                 Err(_) => MountSource::Volume(self.source.clone()),
             },
             _ => MountSource::Volume(self.source.clone()),

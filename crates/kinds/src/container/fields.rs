@@ -1,4 +1,4 @@
-//! Any image, or one built from a Dockerfile: the fields that profiles fill. What they become is in `describe`.
+//! Any image, or one built from a Dockerfile: the fields of a profile. `describe` turns them into a description.
 
 use devenv_spec::{DeviceRequest, Hooks, Protocol, PullPolicy, Size};
 use indexmap::IndexMap;
@@ -42,7 +42,7 @@ pub struct Container {
     /// Files with secrets to write into the container before it starts, by path. Their text is shown to nobody.
     #[serde(default)]
     pub secret_files: IndexMap<String, SecretFile>,
-    /// The kind of server that the image is, such as `postgres`: it is asked in its own protocol, with the credentials of `environment`,
+    /// The kind of server in the image, such as `postgres`: it is probed in its own protocol, with the credentials of `environment`,
     /// and its variables are those of the kind.
     #[serde(default)]
     pub server: Option<String>,
@@ -55,7 +55,7 @@ pub struct Container {
     /// The container's domain name.
     #[serde(default)]
     pub domainname: Option<String>,
-    /// Further host names with their addresses.
+    /// Additional host names with their addresses.
     #[serde(default)]
     pub extra_hosts: IndexMap<String, String>,
     /// Whether the container reaches the host as `host.docker.internal`.
@@ -70,10 +70,10 @@ pub struct Container {
     /// Options of the DNS resolver.
     #[serde(default)]
     pub dns_options: Vec<String>,
-    /// Networks of the profile to be on, instead of the environment's own; `default` is that one.
+    /// The networks of the profile to connect to, instead of the environment's own; `default` is that one.
     #[serde(default)]
     pub networks: IndexMap<String, NetworkPlace>,
-    /// Instead of networks: `host`, `none`, or `service:NAME` for that of another service.
+    /// Replaces networks: `host`, `none`, or `service:NAME` for that of another service.
     #[serde(default)]
     pub network_mode: Option<String>,
     /// Names on the environment's network, besides the service's own.
@@ -100,7 +100,7 @@ pub struct Container {
     /// Security options, such as `no-new-privileges:true`.
     #[serde(default)]
     pub security_options: Vec<String>,
-    /// Further groups of the user, by name or number.
+    /// Additional groups of the user, by name or number.
     #[serde(default)]
     pub group_add: Vec<String>,
     /// Devices of the host: `SOURCE[:TARGET[:PERMISSIONS]]`.
@@ -186,7 +186,7 @@ pub struct Build {
     /// Build arguments.
     #[serde(default)]
     pub args: IndexMap<String, String>,
-    /// The name that the image is known by elsewhere; devenv gives it a name of its own.
+    /// The name by which other tools know the image; devenv gives it a name of its own.
     #[serde(default)]
     pub image: Option<String>,
     /// Labels of the image.

@@ -29,7 +29,8 @@ fn settings(fields: &Node, findings: &mut Findings) {
     for (field, words) in [("network_mode", &["host", "none"][..]), ("pid", &["host"]), ("ipc", &["host", "private", "shareable", "none"])]
     {
         let Some(node) = fields.get(field) else { continue };
-        let shared = |text: &str| ["service:", "container:"].iter().any(|prefix| text.strip_prefix(prefix).is_some_and(|name| !name.is_empty()));
+        let shared =
+            |text: &str| ["service:", "container:"].iter().any(|prefix| text.strip_prefix(prefix).is_some_and(|name| !name.is_empty()));
         if let Some(text) = node.text().filter(|text| !words.contains(text) && !shared(text)) {
             let words: Vec<&str> = words.iter().copied().chain(["service:NAME", "container:NAME"]).collect();
             let message = format!("`{field}` must be {}, but is `{}`", one_of(words), shortened(text));

@@ -1,4 +1,4 @@
-//! What dependents and `devenv env` get to know about a service: variables with their full names, short forms, addresses.
+//! How others reach a service: variables with their full names, short forms, addresses.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) const AUTHORITY_VARIABLE: &str = "DEVENV_CA_FILE";
 pub struct Connection {
     /// Full names, such as `NAME_URL`.
     pub variables: IndexMap<String, Variable>,
-    /// Short names, such as `DATABASE_URL`: they belong to the first service of the kind.
+    /// Short names, such as `DATABASE_URL`; they refer to the first service of the kind.
     pub short_forms: IndexMap<String, Variable>,
     /// Addresses to show, without secrets.
     pub urls: IndexMap<String, String>,
@@ -38,7 +38,7 @@ pub struct Clash {
 }
 
 impl Connection {
-    /// `NAME_SUFFIX`.
+    /// The variable `NAME_SUFFIX`.
     pub(crate) fn variable(&mut self, cx: &Context<'_>, suffix: &str, value: Variable) {
         self.give(cx.variable_name(suffix), None, value);
     }
@@ -69,13 +69,13 @@ impl Connection {
         self.urls.insert(name.to_owned(), url);
     }
 
-    /// `NAME_HOST` and `NAME_PORT`.
+    /// The variables `NAME_HOST` and `NAME_PORT`.
     pub(crate) fn host_and_port(&mut self, cx: &Context<'_>, container_port: u16) {
         self.variable(cx, "HOST", cx.address(container_port, |host, _| Template::text(host)));
         self.variable(cx, "PORT", cx.address(container_port, |_, port| Template::text(port.to_string())));
     }
 
-    /// Where clients find the certificate that vouches for this service's.
+    /// The path of the certificate with which clients verify this service's.
     pub(crate) fn authority(&mut self, cx: &Context<'_>) {
         self.variables.insert(AUTHORITY_VARIABLE.to_owned(), authority(cx));
     }
@@ -92,7 +92,7 @@ pub(crate) fn in_url(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// The same for one part between slashes, or before the host.
+/// The same for one path segment, or for a part before the host.
 pub(crate) fn in_url_part(text: &str) -> String {
     in_url(text).replace('/', "%2F")
 }

@@ -11,11 +11,11 @@ use indexmap::IndexMap;
 
 use super::Declared;
 
-/// By this name a container reaches the host: the engine layer gives it to every container.
+/// The name by which a container reaches the host: the engine layer adds it to every container.
 pub(crate) const HOST_FROM_CONTAINER: &str = "host.docker.internal";
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Everything is decided before a kind is asked: ports are leased and secrets have names.
+/// Complete before a kind is called: ports are leased and secrets have names.
 pub struct Context<'a> {
     pub environment: &'a EnvironmentId,
     /// The project's directory.
@@ -33,34 +33,34 @@ pub struct Context<'a> {
     pub assets: &'a BTreeMap<String, String>,
     /// The local certificate authority's certificate, on the host.
     pub authority: &'a Path,
-    /// Where the daemon serves metrics: of the environment, and below that of each service whose are [`Metrics::Asked`].
+    /// The address at which the daemon serves metrics: of the environment, and below that of each service with [`Metrics::Asked`].
     pub metrics_address: Option<SocketAddrV4>,
 }
 
-/// The lease of a port of the host at which the daemon serves metrics, under a number at which no container serves anything.
+/// The lease of the host port at which the daemon serves metrics, under a container port that no container uses.
 pub const FIGURES: u16 = 2;
 
-/// What a service lets other kinds know.
+/// Facts about a service for other kinds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     pub kind: &'static str,
-    /// Databases, of a PostgreSQL server.
+    /// The databases of a PostgreSQL server.
     pub databases: Vec<DatabaseFacts>,
     pub metrics: Metrics,
     /// The address on the environment's network, and its first port.
     pub address: Option<(String, u16)>,
     /// The superuser's password of a PostgreSQL server.
     pub superuser: Option<SecretRef>,
-    /// It serves encrypted connections, by a certificate of the local authority.
+    /// It serves encrypted connections, with a certificate of the local authority.
     pub tls: bool,
 }
 
 impl Facts {
-    /// Of a service that says nothing.
+    /// For a service without metrics.
     pub const NONE: Self = Self { kind: "", databases: Vec::new(), metrics: Metrics::None, address: None, superuser: None, tls: false };
 }
 
-/// Where a service's metrics come from.
+/// The source of a service's metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Metrics {
     #[default]
@@ -95,17 +95,17 @@ impl Context<'_> {
         SecretRef::new(self.name.as_str(), name)
     }
 
-    /// A path of the profile, from the project's directory, without `.` in it.
+    /// A path of the profile, from the project's directory, without `.` components.
     pub fn path(&self, path: &str) -> PathBuf {
         self.project.join(path).components().collect()
     }
 
-    /// `NAME_SUFFIX`, where the suffix may come from a profile.
+    /// `NAME_SUFFIX`, if the suffix may come from a profile.
     pub fn variable_name(&self, suffix: &str) -> String {
         format!("{}_{}", self.name.variable(), variable_form(suffix))
     }
 
-    /// The same words with the address that is true on the host and the one that is true in a container.
+    /// The same text with the address for the host and the one for containers.
     pub fn address(&self, container_port: u16, words: impl Fn(&str, u16) -> Template) -> Variable {
         Variable { host: words(LOOPBACK, self.port(container_port)), container: words(self.name.as_str(), container_port) }
     }

@@ -1,4 +1,4 @@
-//! What a profile declares of a service besides its kind's own fields, as far as kinds use it.
+//! The common fields of a service in a profile, as far as kinds use them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The common fields of a service that have a say in how its kind describes it.
+/// The common fields that affect how a kind describes its service.
 #[derive(Debug, Clone, Copy)]
 pub struct Declared<'a> {
     /// Variables of this service, after those of its connections.
@@ -17,9 +17,9 @@ pub struct Declared<'a> {
     pub ports: &'a BTreeMap<u16, u16>,
     /// The most memory that it may use.
     pub memory: Option<Size>,
-    /// Its data has a file system of its own, which faults work on.
+    /// Its data has its own file system, which faults work on.
     pub faultable: bool,
-    /// A change of its files swaps a new process in behind the port of the old one.
+    /// A change of its files swaps in a new process behind the old one's port.
     pub swapped: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Describing a service: a kind turns its fields of a profile into plain data. Pure.
 //!
-//! The compiler of profiles asks: first what has to be leased, then facts, connections and descriptions, in three rounds,
-//! each knowing what the one before found out.
+//! The profile compiler calls this: first for what must be leased, then for facts, connections and descriptions, in three rounds,
+//! each with the results of the one before.
 
 mod connection;
 mod context;
@@ -20,12 +20,12 @@ pub(crate) use context::HOST_FROM_CONTAINER;
 pub use context::{Context, DatabaseFacts, FIGURES, Facts, Metrics, MetricsEndpoint};
 pub use declared::Declared;
 
-/// What a kind says about one service of its own, from its fields.
+/// How a kind describes one of its services, from its fields.
 pub trait Describe {
-    /// The container ports it needs on the host, before any is leased.
+    /// The container ports that need a host port, before any is leased.
     fn ports(&self) -> Vec<PortNeed>;
 
-    /// The secrets that it needs to exist, before anything is described.
+    /// The secrets that must exist, before anything is described.
     fn secrets(&self, service: &str) -> Vec<SecretRef>;
 
     /// Secrets whose values the profile gives. They are stored with the generated ones, and the spec only refers to them.
@@ -36,10 +36,10 @@ pub trait Describe {
     /// The service as plain data.
     fn describe(&self, cx: &Context<'_>) -> Description;
 
-    /// The variables and addresses that its dependants and `devenv env` get.
+    /// The variables and addresses for its dependants and `devenv env`.
     fn connection(&self, cx: &Context<'_>) -> Connection;
 
-    /// The databases that it has from the start, where clients name one.
+    /// Its initial databases, if clients name one.
     fn databases(&self, _service: &str) -> Vec<String> {
         Vec::new()
     }
@@ -54,7 +54,7 @@ pub trait Describe {
         false
     }
 
-    /// What other kinds may ask of it, such as a database's names or where its metrics are.
+    /// Facts for other kinds, such as a database's names or the address of its metrics.
     fn facts(&self, _cx: &Context<'_>) -> Facts {
         Facts::default()
     }
@@ -64,12 +64,12 @@ pub trait Describe {
         FirstStart::default()
     }
 
-    /// Project files whose text it is configured with.
+    /// Project files whose text configures it.
     fn assets(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Services that it names in its own fields: they must exist.
+    /// Services that its own fields refer to: they must exist.
     fn references(&self) -> Vec<String> {
         Vec::new()
     }
@@ -80,19 +80,19 @@ pub trait Describe {
     }
 }
 
-/// A port of the service that needs one on the host.
+/// A container port that needs a port on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortNeed {
     /// In the container.
     pub container: u16,
-    /// By which a profile's `ports` names it, where that is another than the container's own.
+    /// The number by which a profile's `ports` names it, if that is not the container port.
     pub known_as: u16,
-    /// The one host port that will do.
+    /// The only acceptable host port.
     pub fixed: Option<u16>,
 }
 
 impl PortNeed {
-    /// Any free host port will do.
+    /// Any free host port.
     pub const fn any(container: u16) -> Self {
         Self { container, known_as: container, fixed: None }
     }
@@ -116,7 +116,7 @@ pub struct DeclaredScripts {
 }
 
 impl DeclaredScripts {
-    /// To `target`, in order; sources without paths are left out.
+    /// Applied in `target`, in order; sources without paths are left out.
     pub fn of(target: OfKind, sources: impl IntoIterator<Item = ScriptSource>) -> Self {
         Self { target, sources: sources.into_iter().filter(|source| !source.paths.is_empty()).collect() }
     }
@@ -126,7 +126,7 @@ impl DeclaredScripts {
 pub struct Description {
     pub workload: Workload,
     pub probe: Probe,
-    /// Brought about after the first answer and before ready.
+    /// Created after the first answer and before ready.
     pub provision: Vec<OfKind>,
     pub scripts: Option<DeclaredScripts>,
     pub proof: Option<Probe>,
@@ -137,7 +137,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// A third-party server: restarted whatever made it exit, and not restarted with its dependencies.
+    /// A third-party server: restarted after every exit, and not restarted with its dependencies.
     pub fn server(container: ContainerSpec, probe: Probe, stop: Stop) -> Self {
         Self {
             workload: Workload::Container(container),
@@ -152,7 +152,7 @@ impl Description {
         }
     }
 
-    /// A service of the product: it may end well, and follows what it depends on.
+    /// A service of the product: it may exit successfully, and follows its dependencies.
     pub fn product(workload: Workload, probe: Probe) -> Self {
         Self {
             workload,
@@ -168,6 +168,6 @@ impl Description {
     }
 }
 
-/// Restarts in a row before it is a crash loop.
+/// The consecutive restarts that make a crash loop.
 const ATTEMPTS: u32 = 5;
 const READY_TIMEOUT: Duration = Duration::from_mins(1);

@@ -14,7 +14,7 @@ pub(crate) fn variables(cx: &Context<'_>, form: impl Fn(&Variable) -> &Template)
     variables
 }
 
-/// A profile's probe, asked of the host port that `port` finds for the one that the profile names, or for none.
+/// A profile's probe, sent to the host port that `port` returns for the container port of the profile, or for none.
 pub(crate) fn probe(asked: &declared::Probe, port: impl Fn(Option<u16>) -> u16) -> Probe {
     match asked {
         declared::Probe::Http(http) => Probe::Http { port: port(http.port), path: http.path.clone(), status: http.status },

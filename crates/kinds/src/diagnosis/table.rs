@@ -1,11 +1,11 @@
-//! Causes that any service may have, each by the words it leaves. The particular come before the general; a kind's own causes
+//! Causes that any service may have, each with its text. Specific ones come before general ones; a kind's own causes
 //! come between the two tables.
 
 use crate::capability::{Cause, Place};
 
-/// Words are in small letters.
+/// The text is in lower case.
 pub(super) const FIRST: &[Cause] = &[
-    // What the engine says: the service never ran.
+    // Messages of the engine: the service never ran.
     Cause::new(
         Place::Engine,
         &["exec format error"],
@@ -130,7 +130,7 @@ pub(super) const FIRST: &[Cause] = &[
 ];
 
 pub(super) const LAST: &[Cause] = &[
-    // Whatever it is.
+    // Any other reason.
     Cause::new(
         Place::Log,
         &["address already in use"],
@@ -157,7 +157,7 @@ pub(super) const LAST: &[Cause] = &[
     ),
     Cause::new(
         Place::Log,
-        // A path is in it: a database that refuses a table to a client means something else.
+        // It contains a path: a database that refuses a table to a client means something else.
         &["permission denied", "/"],
         "`{service}` has no permission for a file that it needs",
         "see which one with `devenv logs {service}`; the image's user must be able to read mounted files",

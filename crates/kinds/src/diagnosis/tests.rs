@@ -1,6 +1,6 @@
 use super::*;
 
-/// Where a line is found.
+/// The source of a line.
 enum From {
     Log,
     Probe,
@@ -208,7 +208,7 @@ fn every_line_of_a_real_failure_is_explained_by_its_cause() {
     }
 }
 
-/// As they reach the diagnosis: in devenv's own message, which says what was to be done.
+/// As the diagnosis gets them: in devenv's own message, which names the action.
 #[test]
 fn the_words_of_an_engine_are_found_in_the_message_that_passes_them_on() {
     for (status, message, cause) in [

@@ -28,7 +28,7 @@ const USER: u32 = 472;
 const PASSWORD_FILE: &str = "/run/devenv/grafana-password";
 const PROVISIONING: &str = "/etc/grafana/provisioning";
 const DASHBOARDS: &str = "/run/devenv/dashboards";
-/// What there is to see without a dashboard of the product's own.
+/// What it can show without a dashboard of the product's own.
 const OVERVIEW: &str = include_str!("overview.json");
 
 impl Describe for Grafana {
@@ -94,7 +94,7 @@ impl Describe for Grafana {
     }
 }
 
-/// The neighbours that Grafana can ask, by the name of the service: (kind, name, address).
+/// The neighbours that Grafana can query, by the name of the service: (kind, name, address).
 fn askable<'a>(cx: &'a Context<'_>) -> impl Iterator<Item = (&'static str, &'a str, String)> {
     cx.neighbours.iter().filter_map(|(name, facts)| {
         let (host, port) = facts.address.as_ref()?;
@@ -121,7 +121,7 @@ fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).expect("plain data can be written as YAML")
 }
 
-/// A dashboard that was exported for sharing asks for its data sources by `__inputs`: ours answer, the first of each kind.
+/// A dashboard that was exported for sharing names its data sources in `__inputs`: they are filled with ours, the first of each kind.
 fn with_inputs(dashboard: &str, cx: &Context<'_>) -> String {
     let Ok(parsed) = serde_json::from_str::<Value>(dashboard) else { return dashboard.to_owned() };
     let mut text = dashboard.to_owned();

@@ -8,7 +8,7 @@ use crate::capability::{AddressError, Asker, FileField, FileUse, ServiceKind, Va
 
 pub use fields::Grafana;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "grafana";
 
 /// The kind itself.

@@ -1,4 +1,4 @@
-//! Jaeger: traces by OTLP, with its query API and page.
+//! Jaeger: traces over OTLP, with its query API and web page.
 
 use devenv_spec::{ContainerSpec, Mount, SecretRef, Stop, Template, Variable};
 use schemars::JsonSchema;
@@ -49,7 +49,7 @@ impl Describe for Jaeger {
         container.mounts.push(Mount::memory("/tmp"));
         let probe = JaegerProbe { health: cx.port(HEALTH), query: cx.port(QUERY), otlp_http: cx.port(OTLP_HTTP) };
         let probe = probe.into_probe();
-        // It waits ten seconds for clients that keep their connections, and has nothing but memory to lose.
+        // It waits ten seconds for clients with open connections, and has only memory to lose.
         Description::server(container, probe, Stop::new("SIGTERM", 1))
     }
 

@@ -1,4 +1,4 @@
-//! Jaeger: traces by OTLP.
+//! Jaeger: traces over OTLP.
 
 mod fields;
 mod probe;
@@ -11,7 +11,7 @@ use crate::capability::{AddressError, Asker, ServiceKind, Variables, abilities};
 
 pub use fields::Jaeger;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "jaeger";
 
 /// The kind itself.

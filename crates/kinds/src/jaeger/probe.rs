@@ -1,4 +1,4 @@
-//! Jaeger: healthy, answering queries, and taking spans.
+//! Jaeger: healthy, answering queries, and accepting spans.
 
 use async_trait::async_trait;
 use devenv_spec::OfKind;
@@ -16,7 +16,7 @@ impl Probes for JaegerKind {
         let JaegerProbe { health, query, otlp_http } = question.decode()?;
         http::expect(Method::GET, health, "/status", None, 200).await?;
         http::expect(Method::GET, query, "/api/services", None, 200).await?;
-        // No span in it, so nothing is stored; a receiver that is not there yet refuses it all the same.
+        // It contains no span, so nothing is stored; a receiver that does not run yet still refuses it.
         http::expect(Method::POST, otlp_http, "/v1/traces", Some(r#"{"resourceSpans":[]}"#), 200).await?;
         Ok(ProbeSuccess::of("healthy, answers queries, accepts spans over OTLP"))
     }

@@ -1,4 +1,4 @@
-//! Rules for the share of traces.
+//! Rules for the fraction of traces.
 
 use devenv_document::{source::Findings, value::number};
 

@@ -1,4 +1,4 @@
-//! What became of records that were handed to the client: the first that the broker refused, and the error that tells it.
+//! The outcomes of records that were passed to the client: the first one that the broker refused, with its error.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,7 +33,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, place: Place) {
         if let Err((error, _)) = delivered
-            // What was thrown away with its transaction is not the reason.
+            // Records that were aborted with their transaction are not the cause.
             && !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight))
         {
             let mut refused = self.refused.lock().expect("no code panics while it holds this lock");

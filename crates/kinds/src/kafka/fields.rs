@@ -1,8 +1,8 @@
 //! Apache Kafka, one broker in KRaft mode.
 //!
-//! Three listeners, because a client goes where the broker says that it is: `HOST` for programs on the host (published,
+//! Three listeners, because a client connects to the address that the broker advertises: `HOST` for programs on the host (published,
 //! and advertised with the leased port), `NETWORK` for containers (advertised by the service's name) and `CONTROLLER`,
-//! which nobody outside the container reaches.
+//! which is not reachable from outside of the container.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ const ADMIN: &str = "devenv";
 const APP: &str = "app";
 const LOGINS: &str = "/run/devenv/kafka-logins.conf";
 
-/// One broker that starts often and briefly: little to compile, little to collect. Measured on two cores, start to first
+/// A broker that starts often and runs briefly: little to compile, little to collect. Measured on two cores, start to first
 /// topic usable: 1.3 to 2 s with these, 2.7 s with the image's own. What changes how classes are verified must not be
 /// added: the image's class-data archives would then be refused.
 const JVM: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true";
@@ -174,7 +174,7 @@ impl Kafka {
         // Not the mount itself: a volume with its own file system has a `lost+found`, which Kafka takes for a topic.
         set("log.dirs", "/var/lib/kafka/data/broker");
         set("auto.create.topics.enable", if self.auto_create { "true" } else { "false" });
-        // There is one broker, so everything has one copy, and few partitions are few files to make at first use.
+        // There is one broker, so everything has one copy, and few partitions mean few files to create at first use.
         for name in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
             set(&format!("{name}.replication.factor"), "1");
             set(&format!("{name}.num.partitions"), "4");
@@ -215,7 +215,7 @@ fn logins(cx: &Context<'_>) -> Template {
     [ADMIN, APP].into_iter().fold(Template::text(head), user).then(";\n};\n")
 }
 
-/// As the image reads it back: `.` is `_`, `_` is `__`, `-` is `___`.
+/// The image decodes it: `.` is `_`, `_` is `__`, `-` is `___`.
 fn environment_name(setting: &str) -> String {
     let mut name = "KAFKA_".to_owned();
     for character in setting.chars() {
@@ -241,7 +241,7 @@ fn cluster_id(environment: &str, service: &str) -> String {
     (0..22).map(|index| char::from(ALPHABET[character(index) as usize])).collect()
 }
 
-/// Half of what the container may have: the other half is for the page cache and the JVM's own needs.
+/// Half of the container's memory limit: the other half is for the page cache and the JVM's own needs.
 fn heap(limit: Option<Size>) -> String {
     let largest = limit.map_or(512, |limit| ((limit.bytes() >> 20) / 2).max(128));
     format!("-Xms{}m -Xmx{largest}m", largest.min(256))

@@ -24,7 +24,7 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// A group cannot be deleted while it has members, and those of a dead client are members until their session ends.
+/// A group cannot be deleted while it has members; those of a dead client stay members until their session ends.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(3);
 
@@ -132,7 +132,7 @@ impl KafkaLeases {
         }
     }
 
-    /// Whether nothing is left.
+    /// Whether everything has been removed.
     async fn remove(&self, prefix: &str) -> Result<bool, WireError> {
         let mut broker = self.connect().await?;
         let mut groups = broker.groups().await?;

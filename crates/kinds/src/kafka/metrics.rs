@@ -1,4 +1,4 @@
-//! Kafka: the ends of topics, and how far consumer groups are behind them.
+//! Kafka: the end offsets of topics, and the lag of consumer groups.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ async fn ask(server: &KafkaProvision, login: Option<&Login>) -> Result<Page, Wir
     let metadata = broker.metadata(None).await?;
     let mut page = Page::default();
     page.gauge("kafka_brokers", "Number of brokers in the cluster.", &[], metadata.brokers.len() as f64);
-    // The broker's own topics are its own affair.
+    // The broker's own topics are left out.
     let topics: Vec<(String, u32)> = metadata
         .topics
         .into_iter()
@@ -54,7 +54,7 @@ async fn ask(server: &KafkaProvision, login: Option<&Login>) -> Result<Page, Wir
     }
     for group in broker.groups().await? {
         let committed = match broker.committed(&group).await {
-            // Its coordinator is on its way.
+            // Its coordinator is being elected.
             Err(WireError::Refused { .. }) => continue,
             committed => committed?,
         };

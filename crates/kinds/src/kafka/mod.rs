@@ -1,4 +1,4 @@
-//! Apache Kafka: topics and groups, records as scripts, leases by prefix. What it has of the protocol is Redpanda's too.
+//! Apache Kafka: topics and groups, records as scripts, leases by prefix. Redpanda uses its protocol part too.
 
 mod backup;
 mod deliveries;
@@ -28,7 +28,7 @@ use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Vari
 
 pub use fields::Kafka;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "kafka";
 
 /// The kind itself.

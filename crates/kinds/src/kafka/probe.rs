@@ -1,8 +1,8 @@
 //! Kafka: a client could produce and consume now.
 //!
-//! Each step rules out a way in which an open port lies. Metadata: it is a broker and not docker-proxy, the broker is
+//! Each step rules out a false positive of an open port. Metadata: it is a broker and not docker-proxy, the broker is
 //! registered and not fenced, and it advertises the address on which we reach it. A coordinator
-//! for a group: the controller takes changes and partitions get leaders, for the first such question makes the broker
+//! for a group: the controller accepts changes and partitions get leaders, because the first such request makes the broker
 //! create `__consumer_offsets` (COORDINATOR_NOT_AVAILABLE until then), exactly what the first consumer would wait for.
 //! The group's offsets: the coordinator has loaded that partition. Nothing is created that a client would not.
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 const GROUP: &str = "devenv-probe";
-/// A coordinator that is about to come is waited for on the same connection, for so long.
+/// How long a coordinator that is being elected is waited for on the same connection.
 const COMING: Duration = Duration::from_millis(500);
 
 #[async_trait]
@@ -42,7 +42,7 @@ impl Probes for KafkaKind {
         question.decode().ok().map(|probe: KafkaProbe| probe.port)
     }
 
-    /// ApiVersions 0, correlation 1; without padding no client id, else a long one.
+    /// ApiVersions 0, correlation 1; without padding no client id, otherwise a long one.
     fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
         const HEADER: [u8; 8] = [0, 18, 0, 0, 0, 0, 0, 1];
         let said = match padding {
@@ -53,7 +53,7 @@ impl Probes for KafkaKind {
     }
 }
 
-/// Known to this kind's diagnosis.
+/// The diagnosis knows this message.
 pub(super) fn advertises(found: &[String], port: u16) -> String {
     format!("the broker advertises {} instead of 127.0.0.1:{port}", found.join(", "))
 }
@@ -95,7 +95,7 @@ async fn coordinator(broker: &mut Connection) -> Result<i32, WireError> {
     Ok(coordinator)
 }
 
-/// Resolving would ask the network; these are the names that a host listener is given.
+/// Resolving would ask the network; these are the names of a host listener.
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -1,6 +1,6 @@
 //! Topics and consumer groups.
 //!
-//! Spoken by hand over one short connection, as the probe does: librdkafka's clients take longer to start and to stop
+//! Over one short connection with our own requests, as in the probe: librdkafka's clients take longer to start and to stop
 //! than all of this takes, and their threads would outlive a cancelled start.
 
 use std::time::Duration;
@@ -63,7 +63,7 @@ async fn topics(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<Vec<Cha
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    // All topics, and not ours by name: asking for a topic by name may create it, with the broker's own defaults.
+    // All topics, not ours by name: a request for a topic by name may create it, with the broker's own defaults.
     let found = metadata(broker).await?;
     let mut changes = Vec::new();
     let missing: Vec<&TopicSpec> = wanted.iter().filter(|topic| !found.iter().any(|found| found.name == topic.name)).collect();
@@ -157,7 +157,7 @@ async fn set(broker: &mut Connection, wanted: &[&TopicSpec]) -> Result<Vec<Chang
     Ok(changes)
 }
 
-/// A value may be written in two ways: `0.50` is `0.5`, and a list may have blanks.
+/// A value may be written in several ways: `0.50` is `0.5`, and a list may contain spaces.
 fn is_same(found: &str, wanted: &str) -> bool {
     let number = |text: &str| text.trim().parse::<f64>().ok();
     let list = |text: &str| text.split(',').map(|item| item.trim().to_lowercase()).collect::<Vec<_>>();
@@ -168,7 +168,7 @@ fn is_same(found: &str, wanted: &str) -> bool {
     }
 }
 
-/// The broker that was asked learns of the controller's decisions a little later.
+/// The broker that was asked gets the controller's decisions a little later.
 async fn wait_for_leaders(broker: &mut Connection, wanted: &[TopicSpec]) -> Result<(), ProvisionError> {
     loop {
         let found = metadata(broker).await?;
@@ -187,7 +187,7 @@ async fn wait_for_leaders(broker: &mut Connection, wanted: &[TopicSpec]) -> Resu
     }
 }
 
-/// Asks again until there is an answer. A function could not: its future would have to borrow the connection each time.
+/// Asks again until there is an answer. Not a function, because its future would have to borrow the connection each time.
 macro_rules! until_settled {
     ($question:expr, $action:expr) => {
         loop {
@@ -214,7 +214,7 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
         }
         match until_settled!(broker.commit_start(group, &starts), &action) {
             Ok(()) => changes.push(Change::made(format!("consumer group `{group}` created at the start of its topics"))),
-            // A consumer has joined in the meantime: the group exists, which is all that is required.
+            // A consumer has joined in the meantime: the group exists, which is sufficient.
             Err(ProvisionError::Refused { reason, .. }) if reason.contains("UNKNOWN_MEMBER_ID") => {}
             Err(error) => return Err(error),
         }
@@ -222,7 +222,7 @@ async fn groups(broker: &mut Connection, wanted: &KafkaProvision) -> Result<Vec<
     Ok(changes)
 }
 
-/// Nothing yet, if the coordinator is about to come; the limit is that of the whole provisioning.
+/// `None` if the coordinator is still being elected; the limit is that of the whole provisioning.
 async fn settled<T>(answer: Result<T, WireError>, action: &str) -> Option<Result<T, ProvisionError>> {
     match answer {
         Err(error) if error.is_coming() || matches!(error, WireError::Refused { code: NO_SUCH_TOPIC, .. }) => {

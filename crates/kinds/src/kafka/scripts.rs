@@ -1,6 +1,6 @@
 //! `.jsonl` records and `.kafka.yaml` topics, and their ledger: the compacted topic `__devenv_ledger`.
 //!
-//! A topic, and no file on the volume, because a transaction can hold both: the records of a file and its row are
+//! A topic and not a file on the volume, because a transaction can include both: the records of a file and its row are
 //! committed together or not at all, and a client that reads committed records (the default of most) never sees half a
 //! file. The producer's transactional id belongs to the file: the next attempt fences an interrupted one, and the broker
 //! takes that back. Consumers here live for one read; nothing subscribes.
@@ -161,7 +161,7 @@ impl Broker {
     }
 
     async fn send(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
-        // Every line is read once before the first is sent, so that a bad one costs nothing.
+        // Every line is parsed before the first is sent, so that a bad one has no effect.
         let checking = script.clone();
         let checked = tokio::task::spawn_blocking(move || {
             read(&checking, &mut |_, _| Ok(()))?;
@@ -188,8 +188,8 @@ impl Broker {
         }
     }
 
-    /// A topic that is there already is as good. Asked by hand, as provisioning does: a client of librdkafka may wait for a
-    /// minute to learn which broker is the controller.
+    /// An existing topic is a success. Sent by our own request, as in provisioning: a client of librdkafka may wait for a
+    /// minute to find the controller.
     async fn create(&self, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<(), ScriptError> {
         let topic = wire::NewTopic { name, partitions, settings: settings.to_vec() };
         let asked = async {
@@ -206,7 +206,7 @@ impl Broker {
         Ok(())
     }
 
-    /// A row on its own, outside of any transaction.
+    /// A row by itself, outside of any transaction.
     async fn write(&self, script: &Script, row: Row) -> Result<(), ScriptError> {
         self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
         let (mut config, path) = (self.config(), script.path.clone());
@@ -231,7 +231,7 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
         .set("message.timeout.ms", "60000")
         .set("acks", "all")
         .set("linger.ms", "5")
-        // How large a record may be is for the topic to say.
+        // The topic limits the size of a record.
         .set("message.max.bytes", "1000000000")
         .set("queue.buffering.max.kbytes", "262144");
     let deliveries = Deliveries::default();
@@ -257,7 +257,7 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
     let finished = finished
         .map_err(|error| deliveries.refused().map_or(error, |(place, error)| refused(script, place, &error, script.format != TOPICS)));
     if finished.is_err() {
-        // What cannot be aborted now is aborted by the next producer of this id, or by the broker's time-out.
+        // What cannot be aborted now is aborted by the next producer with this id, or by the broker's time-out.
         producer.abort_transaction(PATIENCE).ok();
     }
     counts.send_replace((rows, script.size));
@@ -304,10 +304,10 @@ fn enqueue(producer: &ThreadedProducer<Deliveries>, mut record: BaseRecord<'_, S
     }
 }
 
-/// What is done with a record and its place.
+/// The action for a record and its position.
 pub(super) type Taker<'a> = dyn FnMut(Place, &Record) -> Result<(), ScriptError> + 'a;
 
-/// Calls with every record and its place.
+/// Calls `with` for every record and its position.
 pub(super) fn read(script: &Script, with: &mut Taker<'_>) -> Result<(), ScriptError> {
     if script.format == TOPICS {
         for (number, record) in (1..).zip(&document(script)?.records) {
@@ -317,7 +317,7 @@ pub(super) fn read(script: &Script, with: &mut Taker<'_>) -> Result<(), ScriptEr
     }
     lines(script, |line, text| {
         let record: Record = serde_json::from_str(text).map_err(|error| {
-            // The line that the parser counts is that of this text, which has but one.
+            // The parser counts lines of this text, which has only one.
             let message = error.to_string();
             let message = message.split(" at line 1").next().unwrap_or(&message);
             ScriptError::of(&script.path, format!("{message} (column {})", error.column())).at(line)

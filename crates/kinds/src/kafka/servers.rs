@@ -17,7 +17,7 @@ impl Servers for KafkaKind {
         &["/etc/kafka/docker/run", "/etc/confluent/docker/run"]
     }
 
-    /// The one that a listener for the host has, by the names that files give it, else the usual one.
+    /// The port of the host listener, by the usual names of that listener, else the default port.
     fn port(&self, facts: &ServerFacts<'_>) -> u16 {
         let advertised = facts.first(["KAFKA_ADVERTISED_LISTENERS", "KAFKA_CFG_ADVERTISED_LISTENERS"]).unwrap_or_default();
         let on_host = advertised.split(',').find(|listener| listener.contains("//localhost:") || listener.contains("//127.0.0.1:"));

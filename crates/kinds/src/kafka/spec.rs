@@ -1,4 +1,4 @@
-//! What brokers of this protocol write into a spec, and read back: the probe, topics and groups, where scripts go. Pure.
+//! What brokers of this protocol write into a spec, and read back: the probe, topics and groups, the target of scripts. Pure.
 
 use devenv_spec::{OfKind, Probe, SecretRef, ServiceSpec};
 use indexmap::IndexMap;

@@ -1,4 +1,4 @@
-//! What is said of Kafka and of Redpanda alike: topics, groups, and where clients find the broker.
+//! What Kafka and Redpanda have in common: topics, groups, and where clients find the broker.
 
 use devenv_spec::{ContainerSpec, ScriptPlace, ScriptSource, Stop, Template, Variable};
 use indexmap::IndexMap;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::spec::{KafkaLogin, KafkaProbe, KafkaProvision, KafkaTarget, TopicSpec};
 use crate::describe::{Connection, Context, DeclaredScripts, Description, PortNeed};
 
-/// Of the listener for containers; also the number by which a profile fixes the port, for it is the usual one.
+/// Of the listener for containers; also the number by which a profile fixes the port, because it is the default port.
 pub(crate) const NETWORK: u16 = 9092;
 /// Of the listener for programs on the host.
 pub(crate) const HOST: u16 = 9094;

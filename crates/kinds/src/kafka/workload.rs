@@ -1,7 +1,7 @@
 //! Records of Kafka: each is produced once, keyed by its client.
 //!
-//! Producing happens here. Reading happens in a child process of our own binary: a client library that was seen to take
-//! its process down with it may not take the run.
+//! Producing happens here. Reading happens in a child process of this binary, because a crash of the client library
+//! must not end the run.
 
 use std::{
     collections::HashSet,
@@ -52,13 +52,13 @@ impl Workloads for KafkaKind {
 struct Fields {
     /// The service.
     service: String,
-    /// How many work at once.
+    /// The number of concurrent clients.
     #[serde(default)]
     clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
+    /// Operations per second of all clients together: `400/s`.
     #[serde(default)]
     rate: Option<String>,
-    /// Whose answer makes a record an acknowledged one: that of all replicas, of the leader, or nobody's.
+    /// Which answer acknowledges a record: that of all replicas, of the leader, or none.
     #[serde(default)]
     acks: Acks,
 }
@@ -94,7 +94,7 @@ impl WorkloadKind for KafkaRecords {
     }
 }
 
-/// How to ask whether it answers.
+/// How to check whether it answers.
 pub(crate) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
     Ok(Arc::new(Brokers::of(variables, service)?))
 }
@@ -242,13 +242,13 @@ impl Client for Sender {
         }
     }
 
-    /// Longer than the producer's own limit, so that it is the one to say what became of a record.
+    /// Longer than the producer's own limit, so that the producer reports the outcome of a record.
     fn patience(&self) -> Duration {
         Duration::from_secs(7)
     }
 }
 
-/// The hidden command, if the arguments ask for it: every value of a topic, one a line.
+/// The hidden command, if the arguments name it: prints every value of a topic, one per line.
 pub(super) fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if arguments.next()? != READER {
         return None;

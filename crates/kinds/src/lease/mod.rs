@@ -1,11 +1,12 @@
-//! Leases: private parts of running services, made in milliseconds and gone with their client.
+//! Leases: private parts of running services, made in milliseconds and removed with their client.
 //!
 //! # Theory of operation
 //!
-//! Each kind makes the private parts of its own: a copy of a database, a numbered database with a user of its own, a prefix
-//! for topics. Whatever is made for a lease carries [`PREFIX`] in its name, so that what a killed daemon left is found again: [`Leases::sweep`] removes what no lease of this daemon knows.
+//! Each kind makes its own private parts: a copy of a database, a numbered database with its own user, a prefix
+//! for topics. The name of everything that is made for a lease contains [`PREFIX`], so that what a killed daemon left is found again:
+//! [`Leases::sweep`] removes what no lease of this daemon knows.
 //!
-//! `daemon::leases` grants and ends leases; nothing here knows of connections or clients.
+//! `operation::lease` grants and ends leases; nothing here knows of connections or clients.
 
 pub(crate) mod variables;
 
@@ -22,19 +23,19 @@ use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
 pub use crate::capability::LeaseError;
 use crate::capability::{Lessor, Part, ProvisionContext, ServiceKind};
 
-/// Begins the name of everything that is made for a lease.
+/// The prefix of the name of everything that is made for a lease.
 pub(crate) const PREFIX: &str = "devenv_lease_";
 
-/// What is wanted.
+/// The requested lease.
 pub struct LeaseSpec<'a> {
     pub spec: &'a EnvironmentSpec,
-    /// The environment's variables in their host form, filled.
+    /// The environment's variables in their host form, with values.
     pub variables: IndexMap<String, String>,
     pub services: &'a [String],
     pub database: Option<&'a str>,
-    /// Nothing to lease is no error.
+    /// Having nothing to lease is no error.
     pub optional: bool,
-    /// Changes when the data that a lease begins with does.
+    /// Changes when the data that a lease copies changes.
     pub data: &'a str,
 }
 
@@ -60,7 +61,7 @@ impl Leases {
         Self { cx, known: Arc::default() }
     }
 
-    /// Makes the private parts of every service that is wanted, all at the same time, or none.
+    /// Makes the private parts of every requested service, all at the same time, or none.
     pub async fn grant(&self, wanted: LeaseSpec<'_>) -> Result<Granted, LeaseError> {
         let id = new_id();
         let lessors = self.chosen(&wanted)?;
@@ -98,13 +99,13 @@ impl Leases {
         let swept = join_all(lessors.iter().map(|lessor| lessor.sweep()));
         for result in swept.await {
             if let Err(error) = result {
-                // The next lease on it looks again.
+                // The next lease on it tries again.
                 tracing::debug!(%error, "Cannot search for the remains of leases.");
             }
         }
     }
 
-    /// Who grants what was asked for, with the database to copy where that means something.
+    /// The services that grant the request, with the database to copy if a lease is a copy of one.
     fn chosen(&self, wanted: &LeaseSpec<'_>) -> Result<Vec<Chosen>, LeaseError> {
         let services = &wanted.spec.services;
         let mut chosen: Vec<&ServiceSpec> = Vec::new();
@@ -141,7 +142,7 @@ impl Leases {
         }
     }
 
-    /// The one that knows this service's leases. Where the service is not as it was, it has the new one's ways and still
+    /// The lessor that knows this service's leases. If the service has changed, it uses the new settings and still
     /// knows the leases that were granted before.
     fn lessor(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
         let leases = crate::find(&service.kind).and_then(ServiceKind::leases)?;
@@ -154,13 +155,13 @@ impl Leases {
 }
 
 impl Granted {
-    /// Removes all of it. What cannot be removed now is found by the next sweep.
+    /// Removes everything. The next sweep finds what cannot be removed now.
     pub async fn end(self) {
         join_all(self.parts.into_iter().map(Part::give_back)).await;
     }
 }
 
-/// A service, the database to copy where a lease is a copy of one, and who grants it.
+/// A service, the database to copy if a lease is a copy of one, and the lessor.
 type Chosen = (ServiceName, Option<String>, Arc<dyn Lessor>);
 
 /// The kinds that have leases, for people.
@@ -168,7 +169,7 @@ fn leasable() -> String {
     crate::all().filter(|kind| kind.leases().is_some()).map(ServiceKind::name).collect::<Vec<_>>().join(", ")
 }
 
-/// Nobody can guess it, so a client that knows its own cannot name another's.
+/// It cannot be guessed, so a client that knows its own cannot find another's.
 pub(crate) fn new_id() -> String {
     hex::encode(rand::random::<[u8; 8]>())
 }

@@ -1,4 +1,4 @@
-//! The environment's variables with a lease's values in the place of the shared ones. Pure.
+//! The environment's variables with a lease's values in place of the shared ones. Pure.
 
 use indexmap::IndexMap;
 use url::Url;
@@ -8,7 +8,7 @@ pub(crate) fn set(variables: &mut IndexMap<String, String>, name: String, value:
     variables.insert(name, value.to_owned());
 }
 
-/// Every variable that has the old value gets the new one, those of the profile's own included.
+/// Every variable with the old value gets the new one, including those of the profile.
 pub(crate) fn replace(variables: &mut IndexMap<String, String>, old: &str, new: &str) {
     for value in variables.values_mut().filter(|value| value.as_str() == old) {
         new.clone_into(value);
@@ -31,7 +31,7 @@ pub(crate) fn with_user(url: &str, user: &str, password: &str) -> String {
     })
 }
 
-/// A text that is no URL stays as it is.
+/// A text that is no URL is unchanged.
 fn changed(text: &str, change: impl FnOnce(&mut Url) -> Result<(), ()>) -> String {
     let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
     if change(&mut url).is_ok() { url.into() } else { text.to_owned() }

@@ -1,8 +1,8 @@
-//! What a database is made of, in statements that make it again in another one: MariaDB copies no database by itself.
+//! The schema of a database, as statements that create it again in another one: MariaDB cannot copy a database itself.
 //!
 //! Statements are the server's own (`SHOW CREATE`), read with the database in use, because only then do they not name it.
-//! Of a view, only where its definer may use the database.
-//! Tables first, then rows, and last what would act on rows or refers to tables.
+//! A view can only be read if its definer may use the database.
+//! Tables come first, then rows, and last what would act on rows or refers to tables.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::session::{Session, Texts, identifier, literal};
 /// A database without its rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Blueprint {
-    /// Character set and collation of what says none.
+    /// The default character set and collation.
     defaults: (String, String),
     pub(super) tables: Vec<Table>,
     sequences: Vec<(String, String)>,
-    /// Views, functions, procedures, triggers and events: whatever does not move with a table.
+    /// Views, functions, procedures, triggers and events: everything that does not move with a table.
     pub(super) programs: Vec<Program>,
 }
 
-/// A table, and the columns that rows are copied by.
+/// A table, and the columns to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Table {
     pub(super) name: String,
@@ -30,18 +30,18 @@ pub(super) struct Table {
     pub(super) columns: Vec<String>,
 }
 
-/// Something that is made by one statement and dropped by name.
+/// An object that one statement creates and that is dropped by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Program {
     kind: String,
     name: String,
-    /// The mode that the statement was written in.
+    /// The SQL mode in which the statement was written.
     mode: Option<String>,
     create: String,
 }
 
 impl Blueprint {
-    /// Of a database as it is now; the session uses it afterwards.
+    /// Reads the current database; the session uses it afterwards.
     pub(super) async fn read(session: &mut Session, database: &str) -> Result<Self, Error> {
         let of = literal(database);
         session.run(&format!("USE {}", identifier(database))).await?;
@@ -96,14 +96,14 @@ impl Blueprint {
     async fn program(&mut self, session: &mut Session, kind: &str, name: String, create: usize, mode: Option<usize>) -> Result<(), Error> {
         let row = session.rows(&format!("SHOW CREATE {kind} {}", identifier(&name))).await?.into_iter().next().unwrap_or_default();
         let text = |index: usize| row.get(index).cloned().flatten();
-        // Without a text there is no right to read it, which the superuser does not lack.
+        // Without a text the right to read it is missing, which the superuser always has.
         if let Some(statement) = text(create) {
             self.programs.push(Program { kind: kind.to_owned(), name, mode: mode.and_then(text), create: statement });
         }
         Ok(())
     }
 
-    /// Makes an empty database with the same tables; the session uses it afterwards, without checks of foreign keys.
+    /// Creates an empty database with the same tables. The session uses it afterwards, without foreign key checks.
     pub(super) async fn make(&self, session: &mut Session, database: &str) -> Result<(), Error> {
         let (set, collation) = &self.defaults;
         let defaults = if set.is_empty() { String::new() } else { format!(" CHARACTER SET {set} COLLATE {collation}") };
@@ -119,8 +119,8 @@ impl Blueprint {
         Ok(())
     }
 
-    /// Copies all rows from one database into the empty tables of another one, at one moment where `lock` says so: then
-    /// nobody writes meanwhile.
+    /// Copies all rows from one database into the empty tables of another one. With `lock` nobody writes meanwhile, so all
+    /// rows are of one moment.
     pub(super) async fn fill(&self, session: &mut Session, from: &str, to: &str, lock: bool) -> Result<(), Error> {
         let (from, to) = (identifier(from), identifier(to));
         if lock && !self.tables.is_empty() {
@@ -148,7 +148,7 @@ impl Blueprint {
         Ok(())
     }
 
-    /// Makes what does not move with tables, in the database that the session uses. Views may be made of one another.
+    /// Creates what does not move with tables, in the session's database. Views may depend on one another.
     pub(super) async fn make_programs(&self, session: &mut Session) -> Result<(), Error> {
         for statement in self.program_statements() {
             session.run(&statement).await?;
@@ -174,7 +174,7 @@ impl Blueprint {
         session.run("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'").await
     }
 
-    /// All but the views, each after the mode that it was written in.
+    /// Everything but the views, each after the mode in which it was written.
     fn program_statements(&self) -> Vec<String> {
         let mut statements = Vec::new();
         for program in self.programs.iter().filter(|program| program.kind != "VIEW") {
@@ -192,12 +192,12 @@ impl Blueprint {
         self.programs.iter().map(drop).collect()
     }
 
-    /// Tables and sequences, by which a whole database moves.
+    /// Tables and sequences, with which a whole database moves.
     pub(super) fn movable(&self) -> impl Iterator<Item = &str> {
         self.tables.iter().map(|table| table.name.as_str()).chain(self.sequences.iter().map(|(name, _)| name.as_str()))
     }
 
-    /// What [`Self::make_programs`] would do, as statements that may fail one by one and be repeated.
+    /// The statements of [`Self::make_programs`], which may fail one by one and be repeated.
     pub(super) fn programs_again(&self, database: &str) -> Vec<String> {
         let mut statements = self.drops(database);
         statements.push(format!("USE {}", identifier(database)));

@@ -1,7 +1,7 @@
-//! A `.csv` with a header: filled into the table that it is named after, in one transaction with its row of the ledger.
+//! A `.csv` with a header: inserted into the table of the same name, in one transaction with its row of the ledger.
 //!
-//! The file is read here and not by `LOAD DATA`, which turns bad values into others with a warning when the file is a
-//! client's. A field that is empty and not quoted is NULL.
+//! devenv reads the file itself, because `LOAD DATA` changes bad values with only a warning when a client sends the
+//! file. A field that is empty and not quoted is NULL.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::script::{Progress, Script, ScriptContext, ScriptError, source};
 
-/// Of one statement: far below what the server takes as one packet.
+/// The size of one statement, in bytes: far below the server's packet limit.
 const ROWS: usize = 1000;
 const BYTES: usize = 1 << 20;
 
@@ -28,7 +28,7 @@ pub(super) type Batch = Vec<(u64, Vec<Field>)>;
 /// A table to fill.
 pub(super) struct Table {
     pub(super) name: String,
-    /// Of the columns in the file's order: whether it is a boolean, which the server writes as a small number.
+    /// For the columns in the file's order: whether it is a boolean, which the server stores as a small number.
     pub(super) booleans: Vec<bool>,
 }
 
@@ -90,7 +90,7 @@ async fn insert(database: &mut Database, script: &Script, table: &Table, columns
         return Err(ScriptError::of(&script.path, message).at(*line));
     }
     let Err(error) = database.session.run(&statement(table, columns, batch)).await else { return Ok(()) };
-    // The statement has left nothing; one row after the other finds the bad one, and all is rolled back anyway.
+    // The statement was rolled back; inserting the rows one by one finds the bad one, and everything is rolled back anyway.
     for row in batch {
         if let Err(error) = database.session.run(&statement(table, columns, std::slice::from_ref(row))).await {
             return Err(ScriptError::of(&script.path, reason(&error)).at(row.0));
@@ -147,7 +147,7 @@ async fn find_table(database: &mut Database, script: &Script, columns: &[String]
         .hint("a `.csv` file fills the table it is named after; create the table in an init script"))
 }
 
-/// `item.csv` fills `item`, and `01-item.csv` `item` if there is no `01-item`.
+/// `item.csv` fills `item`; `01-item.csv` fills `item` if there is no table `01-item`.
 pub(super) fn candidates(path: &str) -> Vec<String> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.split_once(".csv").map_or(name, |(stem, _)| stem);
@@ -158,7 +158,7 @@ pub(super) fn candidates(path: &str) -> Vec<String> {
     names
 }
 
-/// Gives the records to `take` in batches, the header alone first; ends when that does not want more.
+/// Passes the records to `take` in batches, the header alone first; ends when `take` wants no more.
 pub(super) fn read(script: &Script, mut take: impl FnMut(Result<Batch, ScriptError>) -> bool) {
     let fail = |message: String, line: u64| ScriptError::of(&script.path, message).at(line);
     let mut input = match source::open(script) {

@@ -1,8 +1,8 @@
-//! The kind's fields, and the service that they describe. Pure.
+//! The fields of the kind, and the service that they describe. Pure.
 //!
-//! The data directory is `data` in the volume, so that `lost+found` does not disturb. The superuser is set by a file that
-//! the server runs at each start, before it takes connections: a first start that was cut off, or a kept volume whose password
-//! is lost, needs no mending.
+//! The data directory is `data` in the volume, so that `lost+found` does no harm. The superuser is set by a file that
+//! the server runs at each start, before it accepts connections: an interrupted first start, or a kept volume whose password
+//! is lost, needs no repair.
 
 use std::collections::BTreeMap;
 
@@ -67,14 +67,14 @@ pub(super) const PORT: u16 = 3306;
 /// The image's user.
 const USER: u32 = 999;
 const VOLUME: &str = "/var/lib/mysql";
-/// In the volume.
+/// The path in the volume.
 pub(super) const DATA: &str = "data";
 const PASSWORD_FILE: &str = "/run/devenv/mariadb-root-password";
 const START_FILE: &str = "/run/devenv/mariadb-start.sql";
 const CERTIFICATE: &str = "/run/devenv/tls/server.crt";
 const KEY: &str = "/run/devenv/tls/server.key";
 
-/// A database with everything said about it, defaults included.
+/// A database with every field set, defaults included.
 #[derive(Clone, Copy)]
 struct Declared<'a> {
     name: &'a str,
@@ -208,7 +208,7 @@ impl Mariadb {
             set("innodb_buffer_pool_size", format!("{}M", (memory.bytes() >> 21).max(8)));
         }
         settings.extend(self.settings.iter().map(|(name, value)| (name.replace('-', "_"), value.clone())));
-        // What everything else counts on.
+        // What everything else depends on.
         let mut set = |name: &str, value: &str| settings.insert(name.to_owned(), value.to_owned());
         set("datadir", &format!("{VOLUME}/{DATA}"));
         set("init_file", START_FILE);
@@ -230,7 +230,7 @@ impl Mariadb {
         MariadbProvision { port: cx.port(PORT), tls: self.tls, password: cx.secret(SUPERUSER), databases: databases.collect() }
     }
 
-    /// Those of the server first, then those of each database; data sets after all scripts.
+    /// Scripts of the server first, then those of each database; data sets after all scripts.
     fn scripts(&self, cx: &Context<'_>) -> DeclaredScripts {
         let declared = self.declared(cx.name.as_str());
         let source = |database: &Declared<'_>, role: &str, paths: &[String], seed: bool| ScriptSource {
@@ -262,7 +262,7 @@ impl Mariadb {
     }
 }
 
-/// One statement a line, as the server reads such a file.
+/// One statement per line, as the server reads such a file.
 fn start_file(password: SecretRef) -> Template {
     Template::text(format!("CREATE USER IF NOT EXISTS {SUPERUSER}@'%';\nSET PASSWORD FOR {SUPERUSER}@'%' = PASSWORD('"))
         .then_secret(password)

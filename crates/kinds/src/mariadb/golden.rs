@@ -1,4 +1,4 @@
-//! MariaDB's golden volumes: a server whose files hold all that it knows, and whether it has moved since.
+//! MariaDB's golden volumes: flushing a server so that its files are complete, and checking whether it has written since.
 
 use std::{path::Path, time::Duration};
 
@@ -17,11 +17,11 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// What our own image keeps there while it initialises.
+/// A file that our own image keeps there while it initialises.
 const INITIALISING: &str = ".initialising";
-/// The version that wrote the catalogue.
+/// The file with the version that wrote the catalogue.
 const VERSION: &str = "mariadb_upgrade_info";
-/// For every changed page to be written.
+/// The time limit for every changed page to be written.
 const PATIENCE: Duration = Duration::from_secs(10);
 const FLUSH: &str = "SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0, innodb_max_dirty_pages_pct = 0";
 const DIRTY: &str = "SELECT COUNT(*) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'INNODB_BUFFER_POOL_PAGES_DIRTY' AND VARIABLE_VALUE <> '0'";
@@ -56,7 +56,7 @@ impl Golden for MariadbKind {
     }
 }
 
-/// The log is one file, and all of it is copied.
+/// The log is one file, which is always copied.
 struct Whole;
 
 impl LogRange for Whole {
@@ -65,7 +65,7 @@ impl LogRange for Whole {
     }
 }
 
-/// The server that is copied, as its superuser sees it.
+/// The server that is copied, through a superuser session.
 struct Watched {
     declared: MariadbProvision,
     cx: ProvisionContext,
@@ -73,7 +73,7 @@ struct Watched {
 
 #[async_trait]
 impl GoldenServer for Watched {
-    /// Until no page is left to write, so that the files say by themselves what the log says.
+    /// Waits until no page is left to write, so that the data files are complete without the log.
     async fn checkpoint(&self) -> Result<(Box<dyn LogRange>, String), String> {
         let mut session = self.session().await?;
         let one = |rows: Vec<super::session::Texts>| rows.into_iter().flatten().flatten().collect::<Vec<_>>();
@@ -124,7 +124,7 @@ fn next_transaction(status: &str) -> Option<&str> {
     status.lines().find_map(|line| line.trim().strip_prefix("Trx id counter "))
 }
 
-/// MariaDB refuses the data of a later version, and says little: this says what to do, and starts nothing.
+/// MariaDB refuses the data of a later version with an unclear message: this explains what to do, and starts nothing.
 fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), (String, String)> {
     let wanted = spec.container().and_then(|container| release(container.image.name().rsplit_once(':')?.1));
     let (Some(wanted), Some(written)) = (wanted, release(found)) else { return Ok(()) };
@@ -141,7 +141,7 @@ fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), (String, String)>
     Err((cause, fix))
 }
 
-/// `11.8` of `11.8.9-MariaDB`; nothing if there are not both numbers.
+/// `11.8` of `11.8.9-MariaDB`; `None` unless both numbers exist.
 fn release(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

@@ -1,12 +1,12 @@
-//! Private databases, copied from a pristine copy and made ahead.
+//! Private databases, copied from a template and made ahead.
 //!
-//! The first lease on a database copies it into a template that nobody uses, while writers wait; every private database is
+//! The first lease on a database copies it into an unused template, while writers wait; every private database is
 //! a copy of that, made by the server's own statements ([`blueprint`](super::blueprint)). Making a table costs a write to the disk, so a
-//! few copies are made ahead. The ledger says what a template was made from: where that differs from what the database is
-//! now (made anew, other scripts applied), template and copies are made anew too.
+//! few copies are made ahead. The ledger records what a template was made from: if the database has changed
+//! since (recreated, other scripts applied), template and copies are made again.
 //!
-//! A name is given to one lease and never again. The database's own user gets all rights on it, and
-//! they go with it.
+//! A name is used for one lease only. The database's own user gets all rights on it, and
+//! they are removed with it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -39,9 +39,9 @@ use crate::{
 };
 
 const TEMPLATE: &str = "devenv_template_";
-/// Of the server's names.
+/// The maximum length of the server's names.
 const LONGEST_NAME: usize = 64;
-/// Copies that are ready before anybody asks.
+/// Copies that are ready ahead of time.
 const AHEAD: usize = 3;
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -62,7 +62,7 @@ struct Shared {
     service: ServiceName,
     provision: MariadbProvision,
     cx: ProvisionContext,
-    /// Databases that are leased, ready to be, or being made or dropped, whatever has become of the profile since.
+    /// Databases that are leased, ready, or being made or dropped, even if the profile has changed since.
     alive: Arc<Mutex<HashSet<String>>>,
     /// By database. Held while a template is made.
     stocks: tokio::sync::Mutex<BTreeMap<String, Arc<Stock>>>,
@@ -77,7 +77,7 @@ struct Stock {
     key: String,
     blueprint: Blueprint,
     ready: Mutex<Vec<String>>,
-    /// Held by the one who makes copies ahead.
+    /// Held by the task that makes copies ahead.
     making: tokio::sync::Mutex<()>,
 }
 
@@ -151,7 +151,7 @@ impl Part for Copy {
     }
 }
 
-/// Every variable that led to the shared database leads to the private one.
+/// Every variable with the shared database leads to the private one.
 fn make_private(variables: &mut IndexMap<String, String>, service: &str, database: &str, name: &str) {
     let own = |suffix: &str| format!("{service}_{}_{suffix}", variable_form(database));
     let Some(old) = variables.get(&own("URL")).cloned() else { return };
@@ -175,7 +175,7 @@ impl MariadbLeases {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The copies of the database as it is now; made, with the template, if there are none yet.
+    /// The copies of the current database; made, with the template, if there are none yet.
     async fn stock(&self, wanted: &MariadbDatabase, data: &str) -> Result<Arc<Stock>, LeaseError> {
         let shared = &self.shared;
         let mut session = shared.session().await?;
@@ -205,7 +205,7 @@ impl MariadbLeases {
         Ok(stock)
     }
 
-    /// In a task of its own: who took the last copy does not wait for the next.
+    /// In a task of its own: the caller that took the last copy does not wait for the next.
     fn make_ahead(&self, stock: Arc<Stock>, wanted: MariadbDatabase) {
         let leases = self.clone();
         self.shared.work.spawn(async move {
@@ -238,7 +238,7 @@ impl MariadbLeases {
 }
 
 impl Shared {
-    /// The profile's; the caller has looked it up there.
+    /// The database from the profile, which the caller has validated.
     fn database(&self, name: Option<&str>) -> &MariadbDatabase {
         let databases = &self.provision.databases;
         databases.iter().find(|database| name == Some(&database.name)).unwrap_or(&databases[0])
@@ -267,7 +267,7 @@ impl Shared {
         }
     }
 
-    /// A new copy of the template, for the database's owner alone.
+    /// A new copy of the template, which only the database's owner can use.
     async fn make(&self, blueprint: &Blueprint, wanted: &MariadbDatabase) -> Result<String, LeaseError> {
         let name = format!("{PREFIX}{}", new_id());
         self.alive().insert(name.clone());
@@ -297,7 +297,7 @@ impl Shared {
         let mut session = self.session().await?;
         let connected = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = {} AND ID <> CONNECTION_ID()", literal(name));
         for id in session.rows(&connected).await.map_err(failed)?.into_iter().flatten().flatten() {
-            // One that ends by itself meanwhile is no failure.
+            // A session that ends by itself meanwhile is no failure.
             session.run(&format!("KILL {id}")).await.ok();
         }
         session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await.map_err(failed)?;
@@ -326,8 +326,8 @@ impl Stock {
     }
 }
 
-/// Copies the rows of the database, and keeps what it is made of in the ledger, because views do not tell that where their
-/// definer may not look. The row that says so is last: a template without it is not finished.
+/// Copies the rows of the database, and stores its schema in the ledger, because `SHOW CREATE VIEW` fails if the
+/// view's definer may not read the copy. The row that says so is last: a template without it is incomplete.
 async fn make_template(session: &mut Session, database: &str, template: &str, key: &str) -> Result<Blueprint, Error> {
     let forget = format!("DELETE FROM {}.devenv_template WHERE db = {}", ledger::DATABASE, literal(database));
     session.run_all(&[forget, format!("DROP DATABASE IF EXISTS {}", identifier(template))]).await?;
@@ -340,7 +340,7 @@ async fn make_template(session: &mut Session, database: &str, template: &str, ke
     Ok(blueprint)
 }
 
-/// One for each database, however long its name is.
+/// A name for each database, however long the database's name is.
 fn template_name(database: &str) -> String {
     let name = format!("{TEMPLATE}{database}");
     if name.chars().count() <= LONGEST_NAME {

@@ -1,5 +1,5 @@
-//! What devenv keeps on the server, in a database of its own that no owner reaches: applied scripts, what leases were copied
-//! from, and exchanges of databases that are under way. It lives with the data and travels with every copy of the volume.
+//! devenv's own database on the server, which no owner can access: applied scripts, the sources of lease
+//! templates, and swaps of databases in progress. It is part of the data and of every copy of the volume.
 
 use mysql_async::Error;
 
@@ -9,10 +9,10 @@ use crate::script::{
     plan::{INTERRUPTED, RecordedState},
 };
 
-/// The database. Its tables have names of their own, because a dump of a service's database carries rows of them along.
+/// The database. Its tables have unique names, because a dump of a service's database includes rows of them.
 pub(super) const DATABASE: &str = "devenv_ledger";
 
-/// The table of scripts, which a service's own dumps carry along.
+/// The table of scripts, which a service's own dumps include.
 pub(super) const SCRIPTS: &str = "devenv_script";
 
 const TABLES: [(&str, &str); 4] = [
@@ -30,7 +30,7 @@ const TABLES: [(&str, &str); 4] = [
     ),
 ];
 
-/// The server's numbers for a database and a table that are not there.
+/// The server's error numbers for a missing database and a missing table.
 const NO_DATABASE: u16 = 1049;
 const NO_TABLE: u16 = 1146;
 
@@ -51,7 +51,7 @@ impl<'a> Mark<'a> {
         self.row("'running'", "NULL", "NULL")
     }
 
-    /// Of an attempt that said that it was running, however long ago. One that ends with an error has left its first part.
+    /// Marks an attempt that was recorded as running, however long ago. One that ends with an error has applied its first part.
     pub(super) fn ended(&self, error: Option<&str>) -> String {
         let (state, applied, error) = match error {
             None => ("applied", "UTC_TIMESTAMP(6)", "NULL".to_owned()),
@@ -65,17 +65,17 @@ impl<'a> Mark<'a> {
         )
     }
 
-    /// Lets the script be applied from its beginning, whatever is recorded of it.
+    /// Makes the script pending again, whatever its recorded state.
     pub(super) fn forgotten(&self) -> String {
         format!("UPDATE {DATABASE}.devenv_script SET state = 'failed', error = NULL WHERE {}", self.key())
     }
 
-    /// Of an attempt whose rows and whose own row are one transaction.
+    /// For an attempt whose rows and own row are one transaction.
     pub(super) fn applied(&self, rows: u64, milliseconds: u128) -> String {
         self.row("'applied'", &milliseconds.to_string(), &rows.to_string())
     }
 
-    /// Today's file counts as applied, and when it was stays.
+    /// Records the current file as applied; the time of application stays.
     pub(super) fn accepted(&self) -> String {
         format!(
             "INSERT INTO {DATABASE}.devenv_script (db, path, checksum, mode, state, started_at, applied_at, batch) \
@@ -119,7 +119,7 @@ impl<'a> Mark<'a> {
     }
 }
 
-/// Makes what is missing, and nothing if all is there.
+/// Creates what is missing; does nothing if everything exists.
 pub(super) async fn provide(session: &mut Session) -> Result<(), Error> {
     let there = format!("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{DATABASE}'");
     let there: Vec<String> = session.rows(&there).await?.into_iter().flatten().flatten().collect();
@@ -168,7 +168,7 @@ pub(super) async fn recorded(session: &mut Session, database: &str) -> Result<Ve
         .collect())
 }
 
-/// Which life of the database this is: another one after it was made anew or exchanged.
+/// The identity of this database: another one after it was recreated or swapped.
 pub(super) async fn identity(session: &mut Session, database: &str) -> Result<String, Error> {
     let find = format!("SELECT identity FROM {DATABASE}.devenv_database WHERE db = {}", literal(database));
     if let Some(found) = session.rows(&find).await?.into_iter().flatten().flatten().next() {

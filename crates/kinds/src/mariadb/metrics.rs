@@ -1,4 +1,4 @@
-//! What the server's status says, under the names of mysqld_exporter.
+//! The server's status variables, under the names of mysqld_exporter.
 
 use async_trait::async_trait;
 use devenv_spec::OfKind;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{capability::MetricSource, metrics::Page, provision::ProvisionContext};
 
-/// Status variable, name, help. Those that only grow while the server runs.
+/// Status variable, name, help. Counters that only grow while the server runs.
 const COUNTERS: [(&str, &str, &str); 16] = [
     ("QUESTIONS", "mysql_global_status_questions", "Number of statements sent by clients."),
     ("QUERIES", "mysql_global_status_queries", "Number of executed statements, including those of stored programs."),

@@ -30,7 +30,7 @@ use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Vari
 
 pub use fields::Mariadb;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "mariadb";
 
 /// The kind itself.

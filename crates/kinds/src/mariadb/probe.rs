@@ -1,6 +1,6 @@
-//! A login over TCP and a query, as the application would.
+//! A login over TCP and a query, like the application's.
 //!
-//! The image's own server for initialisation listens on its socket alone, so it is never taken for the real one.
+//! The image's temporary server for initialisation listens only on its socket, so it is never mistaken for the real one.
 
 use async_trait::async_trait;
 use devenv_spec::OfKind;
@@ -16,7 +16,7 @@ use crate::{
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, io_words},
 };
 
-/// The server's number for a password that it does not take.
+/// The server's error number for a wrong password.
 const ACCESS_DENIED: u16 = 1045;
 const WRONG_PASSWORD: &str = "SQLSTATE 28000";
 
@@ -52,7 +52,7 @@ impl Probes for MariadbKind {
         question.decode().ok().map(|probe: MariadbProbe| probe.port)
     }
 
-    /// The start of a login that is none; the server answers with its refusal. It speaks first, so a longer question
+    /// An invalid login packet; the server answers with a refusal. The server sends first, so a longer request
     /// would not delay its answer.
     fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
         padding.is_none().then(|| vec![4, 0, 0, 1, 0, 0, 0, 0])
@@ -68,7 +68,7 @@ pub(super) fn failure(port: u16, error: &Error) -> ProbeFailure {
         (_, Some(ACCESS_DENIED)) => ProbeFailure::said(format!("{} ({WRONG_PASSWORD})", reason(error).replace(" (SQLSTATE 28000)", ""))),
         (_, Some(_)) => ProbeFailure::said(reason(error)),
         (Error::Io(mysql_async::IoError::Io(error)), None) => ProbeFailure::silent(io_words(&format_args!("127.0.0.1:{port}"), error)),
-        // The published port takes connections before the server does, and hangs up.
+        // The published port accepts connections before the server does, and closes them.
         (Error::Driver(mysql_async::DriverError::ConnectionClosed), None) => {
             ProbeFailure::silent(format!("127.0.0.1:{port} closed the connection before it answered"))
         }

@@ -1,7 +1,7 @@
-//! Owners, databases, and who may use them, as the superuser over TCP.
+//! Creates owners, databases and access rights, as the superuser over TCP.
 //!
-//! What is there is read first, so that nothing is written when all is as asked. A user may log in and has no right by
-//! itself; each gets all rights on its own databases, and none on any other.
+//! The existing state is read first, so that nothing is written if everything is as requested. A user may log in and has no rights
+//! initially; each gets all rights on its own databases, and none on any other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ use crate::{
     provision::{Change, ProvisionContext, ProvisionError},
 };
 
-/// The server's number for a password that it does not take.
+/// The server's error number for a wrong password.
 const ACCESS_DENIED: u16 = 1045;
 
 #[async_trait]
@@ -60,9 +60,9 @@ pub(super) fn superuser(
     })
 }
 
-/// What the server's catalogue says.
+/// The content of the server's catalogue.
 struct Found {
-    /// By name: whether the password is the one that devenv keeps, and whether there are rights beyond logging in.
+    /// By name: whether the password is the stored one, and whether there are rights beyond logging in.
     users: HashMap<String, User>,
     databases: HashSet<String>,
     /// User and database.
@@ -110,7 +110,7 @@ async fn look(session: &mut Session, passwords: &HashMap<&str, String>) -> Resul
         }
     }
     let databases = session.rows("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA").await?;
-    // Trigger privilege stands for all: it is the one that older grants lack.
+    // The trigger privilege represents all: it is the one that older grants lack.
     let grants = session.rows("SELECT User, Db FROM mysql.db WHERE Host = '%' AND Trigger_priv = 'Y' AND Select_priv = 'Y'").await?;
     Ok(Found {
         users,
@@ -150,7 +150,7 @@ fn provide_database(wanted: &MariadbDatabase, found: &Found, changes: &mut Vec<C
         changes.push(Change::made(format!("database `{name}` created for `{owner}`")));
         statements.push(format!("CREATE DATABASE IF NOT EXISTS {}", identifier(name)));
     }
-    // As the catalogue writes it, with what stands for others escaped.
+    // As the catalogue writes it, with wildcards escaped.
     let granted = grantable(name).trim_matches('`').replace("``", "`");
     if owner != SUPERUSER && !found.grants.contains(&(owner.clone(), granted)) {
         if found.databases.contains(name) {

@@ -134,7 +134,7 @@ async fn an_owner_reaches_its_own_database_only_and_then_nothing_is_left_to_do()
         let refused = server.session(user, database).await.err().expect("it is another's");
         assert!(super::session::reason(&refused).contains("Access denied"), "{refused}");
     }
-    // A name that the pattern of the other one would fit.
+    // A name that the pattern of the other one would match.
     let mut root = server.session("root", "mysql").await.unwrap();
     root.run("CREATE DATABASE auXdit").await.unwrap();
     assert!(server.session("au_dit", "auXdit").await.is_err());
@@ -309,7 +309,7 @@ async fn databases_with_the_longest_names_take_their_place_and_go_back_to_it_tog
             MariadbKind.swap(&site, &names).await.unwrap();
             assert_eq!(state().await, ["1", "2", "vips", ledger.as_str()]);
         }
-        // The next daemon may do it once more, and may provide for the server before.
+        // The next daemon may repeat it, and may provision the server before.
         for _ in 0..2 {
             provision(&service.provision[0], &server.context()).await.unwrap();
             MariadbKind.revert(&site, &names).await.unwrap();

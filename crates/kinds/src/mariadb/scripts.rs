@@ -1,8 +1,8 @@
 //! Applying scripts and data sets, each recorded in the [`ledger`].
 //!
-//! `.sql` is run by the `mariadb` client inside the container, where `DELIMITER` means what it means. MariaDB commits at
-//! each statement that changes a schema, so a script is copied into the container as a whole first; a small shell there
-//! marks it as running, runs it and marks how it ended, whether or not anybody is left to listen. A CSV file and its row
+//! The `mariadb` client inside the container runs `.sql`, because it understands `DELIMITER`. MariaDB commits at
+//! each statement that changes a schema, so a script is first copied into the container as a whole; a small shell there
+//! marks it as running, runs it and records how it ended, even without a client. A CSV file and its row
 //! are one transaction ([`super::csv`]).
 
 use std::{
@@ -35,10 +35,10 @@ const SQL: ScriptFormat = ScriptFormat("sql");
 const CSV: ScriptFormat = ScriptFormat("csv");
 
 const CUT_OFF: i64 = 99;
-/// The script did not come to its last line, and the client said nothing.
+/// The script did not reach its last line, and the client printed no error.
 const UNFINISHED: i64 = 98;
 const ADVICE_AFTER: Duration = Duration::from_mins(10);
-/// What the container's client says before an error's number.
+/// The container's client prints this before an error's number.
 const ERROR: &str = "ERROR ";
 
 /// Takes the script from its input, whole or not at all: its last line is `$1`. The first line keeps the client from running
@@ -113,7 +113,7 @@ struct Failure {
 }
 
 impl Failure {
-    /// It has left nothing.
+    /// It had no effect.
     fn whole(error: ScriptError) -> Self {
         Self { error, partly: false }
     }
@@ -214,7 +214,7 @@ impl Database {
 
     async fn sql(&mut self, mark: &Mark<'_>, cx: &ScriptContext<'_>) -> Result<(), Failure> {
         let script = mark.script;
-        // The client runs what is left without its end before it changes the delimiter; inside open quotes this is text.
+        // The client runs the rest without a delimiter before it changes the delimiter; inside open quotes this is text.
         let done = format!("SELECT 'devenv {}' AS done;", mark.batch);
         let trailer = format!("\nDELIMITER ;\n{done}\n");
         let command = vec!["sh".to_owned(), "-c".to_owned(), STAGE.to_owned(), staged::NAME.to_owned(), format!("devenv {}", mark.batch)];
@@ -234,7 +234,7 @@ impl Database {
         let meter = flow.meter.clone();
         let input = Some(Arc::new(Mutex::new(Some(flow.into_reader()))));
         let request = ExecRequest { command, environment, input, ..ExecRequest::default() };
-        // Whatever cuts it off now, a part of the script may be applied.
+        // Whatever interrupts it from here on, a part of the script may be applied.
         let output = followed(request, || meter.bytes(), script, cx).await.map_err(Failure::partly)?;
         if let Some(failure) = meter.failure() {
             return Err(Failure::whole(ScriptError::of(&script.path, format!("cannot be read: {failure}"))));
@@ -254,13 +254,13 @@ impl Database {
         }
     }
 
-    /// Whether a script that is applied again first takes away what it has put into its table.
+    /// Whether a script that is applied again first deletes the rows that it inserted.
     pub(super) fn is_again(mode: LedgerMode) -> bool {
         mode != LedgerMode::Once
     }
 }
 
-/// The container's client reaches the server on the loopback; its name is not in the certificate's way there.
+/// The container's client reaches the server on the loopback, whose name it cannot verify in the certificate.
 pub(super) fn client_tls(tls: bool) -> &'static str {
     if tls { "ssl\nskip-ssl-verify-server-cert" } else { "skip-ssl" }
 }
@@ -286,7 +286,7 @@ async fn followed(
     }
 }
 
-/// Whether nothing but comments comes before a line: a statement that failed there was the first.
+/// Whether only comments come before a line: then the failed statement was the first.
 pub(super) fn is_first_statement(script: &Script, line: u64) -> bool {
     let Ok(input) = source::open(script) else { return false };
     let before = BufReader::new(input).lines().take(line.saturating_sub(1) as usize);
@@ -299,7 +299,7 @@ pub(super) fn is_first_statement(script: &Script, line: u64) -> bool {
     })
 }
 
-/// What the client said: `ERROR 1064 (42000) at line 3: You have…`. Its first line is ours.
+/// The client's message: `ERROR 1064 (42000) at line 3: You have…`. Its first line is ours.
 pub(super) fn explained(script: &Script, code: i64, said: &str) -> ScriptError {
     let Some(error) = said.lines().find(|line| line.starts_with(ERROR)) else {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());

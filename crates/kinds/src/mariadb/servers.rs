@@ -39,7 +39,7 @@ impl Servers for MariadbKind {
         Some(probe.into_probe())
     }
 
-    /// Over TCP, and any answer: the temporary server of the first start does not listen there.
+    /// Over TCP, and any answer counts: the temporary server of the first start does not listen there.
     fn command(&self, _facts: &ServerFacts<'_>) -> Option<Vec<String>> {
         let script = "$(command -v mariadb-admin || command -v mysqladmin) ping -h 127.0.0.1 --silent";
         Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()])
@@ -68,7 +68,7 @@ impl Servers for MariadbKind {
     }
 }
 
-/// A user with a password that is known: the one that the image makes, else the administrator.
+/// A user with a known password: the one that the image creates, otherwise the administrator.
 fn login<'a>(facts: &'a ServerFacts<'_>) -> Option<(&'a str, &'a str)> {
     let user = facts.first(["MARIADB_USER", "MYSQL_USER"]).zip(facts.first(["MARIADB_PASSWORD", "MYSQL_PASSWORD"]));
     let empty = || facts.first(["MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "MYSQL_ALLOW_EMPTY_PASSWORD"]).map(|_| ("root", ""));

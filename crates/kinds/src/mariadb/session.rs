@@ -1,4 +1,4 @@
-//! Connections to a server, and text that cannot leave its quotes.
+//! Connections to a server, and quoting of text.
 
 use std::{
     fmt::Write as _,
@@ -10,28 +10,28 @@ use devenv_secrets::tls;
 use futures_util::FutureExt;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, Row, SslOpts, Value, prelude::Queryable};
 
-/// As whom, and where.
+/// A login and an address.
 #[derive(Clone)]
 pub(crate) struct Login {
     pub(crate) port: u16,
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) database: Option<String>,
-    /// The certificate that a server with TLS is verified by.
+    /// The certificate with which a server with TLS is verified.
     pub(crate) authority: Option<PathBuf>,
 }
 
-/// A connection of our own, which reads and writes SQL in one known mode.
+/// A connection of devenv's own, with a fixed SQL mode.
 pub(crate) struct Session {
     /// Nothing once an answer was too large.
     connection: Option<Conn>,
 }
 
-/// The server's own mode may change what quotes mean; that of our sessions is the default, and zero is a value like any other.
+/// The server's mode may change the meaning of quotes; our sessions use the default mode, and zero is an ordinary value.
 pub(super) const MODE: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'";
 /// The server's limit for one packet, by default.
 const PACKET: usize = 16 << 20;
-/// Of a session that nobody uses.
+/// After how long an idle session ends.
 const IDLE_SECONDS: usize = 28_800;
 
 /// The most of one answer that is kept, in bytes.
@@ -43,7 +43,7 @@ const ROW: usize = 64;
 pub(crate) type Texts = Vec<Option<String>>;
 
 impl Login {
-    /// A connection as any client would have it.
+    /// A connection with the defaults of any client.
     pub(crate) async fn connect(&self) -> Result<Conn, Error> {
         let options = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
@@ -53,7 +53,7 @@ impl Login {
             .db_name(self.database.as_ref())
             .prefer_socket(Some(false))
             .tcp_nodelay(true)
-            // Said here, so that the connection does not ask for them.
+            // Given here, so that the connection does not query them.
             .max_allowed_packet(Some(PACKET))
             .wait_timeout(Some(IDLE_SECONDS))
             .ssl_opts(self.authority.as_deref().map(trust));
@@ -114,7 +114,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes leave. A server that does not answer is left without.
+    /// Closes the session. A server that does not answer is left without a goodbye.
     pub(crate) async fn close(mut self) {
         const FAREWELL: Duration = Duration::from_secs(2);
         if let Some(connection) = self.connection.take() {
@@ -147,7 +147,7 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// The server's own words, or what happened on the way there.
+/// The server's own message, or the connection error.
 pub(crate) fn reason(error: &Error) -> String {
     match error {
         Error::Server(error) => format!("{} (SQLSTATE {})", error.message, error.state),
@@ -165,7 +165,7 @@ pub(crate) fn reason(error: &Error) -> String {
     }
 }
 
-/// The number of the server's refusal, if it is one.
+/// The error number of the server's refusal, if it is one.
 pub(crate) fn code(error: &Error) -> Option<u16> {
     match error {
         Error::Server(error) => Some(error.code),
@@ -173,7 +173,7 @@ pub(crate) fn code(error: &Error) -> Option<u16> {
     }
 }
 
-/// Whether the server went away under the question: it is shutting down, or the connection was cut.
+/// Whether the server went away during the request: it is shutting down, or the connection was closed.
 pub(crate) fn is_lost(error: &Error) -> bool {
     const GOING: [u16; 5] = [1053, 1077, 1079, 1152, 1927];
     code(error).is_none_or(|code| GOING.contains(&code))
@@ -183,7 +183,7 @@ pub(crate) fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// For a database in `GRANT`, where `_` and `%` stand for others.
+/// For a database in `GRANT`, where `_` and `%` are wildcards.
 pub(crate) fn grantable(database: &str) -> String {
     identifier(&database.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%"))
 }

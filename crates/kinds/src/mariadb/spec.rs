@@ -1,4 +1,4 @@
-//! What this kind writes into a spec, and reads back: its probe, its databases and their owners, where its scripts go. Pure.
+//! What this kind writes into a spec, and reads back: its probe, its databases and their owners, the targets of scripts. Pure.
 
 use devenv_spec::{OfKind, Probe, SecretRef, ServiceSpec};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct MariadbTarget {
     pub superuser: SecretRef,
 }
 
-/// Users first, then databases, then who may use them.
+/// Users first, then databases, then access rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MariadbProvision {
     pub port: u16,
@@ -35,7 +35,7 @@ pub struct MariadbProvision {
     pub databases: Vec<MariadbDatabase>,
 }
 
-/// A database that only its owner and the superuser reach.
+/// A database that only its owner and the superuser can access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MariadbDatabase {
     pub name: String,

@@ -1,11 +1,11 @@
-//! Putting a database in the place of another one, and back. MariaDB renames no database, but all its tables in one statement.
+//! Swaps databases, and swaps them back. MariaDB cannot rename a database, but it can rename all its tables in one statement.
 //!
-//! Views, triggers and stored programs do not move with tables: they are dropped before and made again after. What is to be
-//! made again is in the ledger from before the tables move until it is made, so that the next run finishes it. What belongs
-//! to the former database stays there until the exchange is final ([`conclude`]), so that [`revert`] can make it again.
+//! Views, triggers and stored programs do not move with tables: they are dropped before and created again after. What must be
+//! created again is in the ledger before the tables move and until it is created, so that the next run finishes it. The objects
+//! of the old database stay there until the swap is final ([`conclude`]), so that [`revert`] can create them again.
 //!
 //! An empty table that moves with the others shows which of the two is in place: it is in the staged database before the
-//! exchange, and in the former database, which is kept, after it.
+//! swap, and in the old database, which is kept, after it.
 
 use mysql_async::Error;
 
@@ -16,14 +16,14 @@ use super::{
 };
 use crate::backup::{former_name, staged_name};
 
-/// The table that tells where the restored data is.
+/// The table that shows where the restored data is.
 const MARKER: &str = "devenv_exchange_marker";
 
-/// Tables move while nobody uses them; who comes back in between makes it wait.
+/// Tables move while nobody uses them; clients that reconnect in between delay that.
 const LOCK_SECONDS: u32 = 5;
 const ATTEMPTS: u32 = 5;
 
-/// Removes what an earlier exchange has left, and also what former versions have left under their names.
+/// Removes what an earlier swap has left, including the names of former versions.
 pub(super) async fn prepare(session: &mut Session, databases: &[String]) -> Result<(), Error> {
     conclude(session, databases).await?;
     for database in databases {
@@ -35,7 +35,7 @@ pub(super) async fn prepare(session: &mut Session, databases: &[String]) -> Resu
     Ok(())
 }
 
-/// Puts what is staged in the place of the databases in use, all of it or nothing. What was in use is kept.
+/// Puts the staged data in place of the databases in use, all of it or nothing. The old data is kept.
 pub(super) async fn exchange(session: &mut Session, databases: &[String]) -> Result<(), Error> {
     let mut plan = Plan::default();
     for database in databases {
@@ -54,7 +54,7 @@ pub(super) async fn exchange(session: &mut Session, databases: &[String]) -> Res
                 format!("CREATE TABLE {}.{MARKER} (id INT)", identifier(&new)),
             ])
             .await?;
-        // What is to be made again, whether or not the tables will have moved.
+        // What must be created again, whether or not the tables have moved.
         plan.notes.push(forget(database));
         let mut before = leaving.programs_again(database);
         before.extend(ledger_from(&old, database));
@@ -73,7 +73,7 @@ pub(super) async fn exchange(session: &mut Session, databases: &[String]) -> Res
     plan.carry_out(session, databases).await
 }
 
-/// Puts what was in use before an exchange back into its place, all of it or nothing, and removes what was staged.
+/// Puts the old data back in place, all of it or nothing, and removes what was staged.
 pub(super) async fn revert(session: &mut Session, databases: &[String]) -> Result<(), Error> {
     finish(session).await?;
     let (mut plan, mut swapped) = (Plan::default(), Vec::new());
@@ -85,7 +85,7 @@ pub(super) async fn revert(session: &mut Session, databases: &[String]) -> Resul
         session.run(&format!("CREATE DATABASE IF NOT EXISTS {}", identifier(&new))).await?;
         let leaving = Blueprint::read(session, database).await?;
         let arriving = Blueprint::read(session, &old).await?;
-        // Notes of what the former database had are there since the exchange.
+        // The notes about the old database exist since the swap.
         plan.notes.extend(note(database, true, &leaving.programs_again(database)));
         plan.drops.extend(leaving.drops(database));
         plan.add(database, &new, leaving.movable());
@@ -99,15 +99,15 @@ pub(super) async fn revert(session: &mut Session, databases: &[String]) -> Resul
     conclude(session, databases).await
 }
 
-/// Makes what is in place final: removes what is kept beside it.
+/// Makes the current data final: removes what is kept beside it.
 pub(super) async fn conclude(session: &mut Session, databases: &[String]) -> Result<(), Error> {
     finish(session).await?;
     for database in databases {
-        // First: without the former database the notes would be taken for those of an exchange that has not happened.
+        // First: without the old database the notes would be taken for those of a swap that has not happened.
         session.run(&forget(database)).await?;
         for name in [former_name(database), staged_name(database)] {
             session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(&name))).await?;
-            // Rights on a database outlive it. In the catalogue its name has what stands for others escaped.
+            // Rights on a database outlive it. In the catalogue the wildcards in its name are escaped.
             let of_it = format!("FROM mysql.db WHERE REPLACE(Db, '\\\\', '') = {}", literal(&name));
             if !session.rows(&format!("SELECT 1 {of_it}")).await?.is_empty() {
                 session.run_all(&[format!("DELETE {of_it}"), "FLUSH PRIVILEGES".to_owned()]).await?;
@@ -117,7 +117,7 @@ pub(super) async fn conclude(session: &mut Session, databases: &[String]) -> Res
     Ok(())
 }
 
-/// Tables that move in one statement, and what is done around it.
+/// Tables that move in one statement, and the statements around it.
 #[derive(Default)]
 struct Plan {
     notes: Vec<String>,
@@ -153,21 +153,21 @@ impl Plan {
     }
 }
 
-/// Ends the connections of those who use the databases: they connect again.
+/// Ends the connections of the databases' clients: they reconnect.
 async fn end_sessions(session: &mut Session, databases: &[String]) -> Result<(), Error> {
     let names = databases.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
     let query = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB IN ({names}) AND ID <> CONNECTION_ID()");
     for id in session.rows(&query).await?.into_iter().flatten().flatten() {
-        // One that ends by itself meanwhile is no failure.
+        // A session that ends by itself meanwhile is no failure.
         session.run(&format!("KILL {id}")).await.ok();
     }
     Ok(())
 }
 
-/// Does what an exchange that was cut off has left to do.
+/// Completes an interrupted swap.
 pub(super) async fn finish(session: &mut Session) -> Result<(), Error> {
     let databases = format!("SELECT DISTINCT db FROM {DATABASE}.devenv_exchange");
-    // A server without a ledger has no exchange under way.
+    // A server without a ledger has no swap in progress.
     let Ok(databases) = session.rows(&databases).await else { return Ok(()) };
     for database in databases.into_iter().flatten().flatten() {
         let moved = is_exchanged(session, &database).await?;
@@ -179,7 +179,7 @@ pub(super) async fn finish(session: &mut Session) -> Result<(), Error> {
         let statements: Vec<String> = session.rows(&left).await?.into_iter().flatten().flatten().collect();
         for statement in &statements {
             if let Err(error) = session.run(statement).await {
-                // A view that is made of one that comes later comes again.
+                // A view that depends on a later one is created again.
                 tracing::debug!(error = %reason(&error), database, "A statement after an exchange failed.");
             }
         }
@@ -187,7 +187,7 @@ pub(super) async fn finish(session: &mut Session) -> Result<(), Error> {
         if !statements.is_empty() {
             session.run(&ledger::renewed(&database)).await?;
         }
-        // Notes of what the former database had stay until it is not needed any more.
+        // The notes about the old database stay until it is not needed any more.
         let done = if moved { format!("{} AND moved = TRUE", forget(&database)) } else { forget(&database) };
         session.run(&done).await?;
     }
@@ -203,7 +203,7 @@ async fn is_exchanged(session: &mut Session, database: &str) -> Result<bool, Err
     Ok(!session.rows(&marker).await?.is_empty())
 }
 
-/// The ledger's rows of the database become those that another database has carried along.
+/// Assigns the ledger's rows that another database has brought along to the database.
 fn ledger_from(carrier: &str, database: &str) -> [String; 2] {
     [
         format!("DELETE FROM {DATABASE}.{SCRIPTS} WHERE db = {}", literal(database)),
@@ -220,7 +220,7 @@ fn note(database: &str, moved: bool, statements: &[String]) -> Vec<String> {
         let (database, statement) = (literal(database), literal(statement));
         format!("INSERT INTO {DATABASE}.devenv_exchange VALUES ({database}, {moved}, {position}, {statement})")
     };
-    // Without a statement there would be no trace of the exchange.
+    // Without a statement there would be no trace of the swap.
     let nothing = ["DO 0".to_owned()];
     nothing.iter().chain(statements).enumerate().map(note).collect()
 }

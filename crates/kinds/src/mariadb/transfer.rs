@@ -1,4 +1,4 @@
-//! Exports as SQL, and dumps of servers elsewhere, taken by the tools in the service's own container.
+//! Exports as SQL, and dumps of other servers, made by the tools in the service's own container.
 
 use std::path::Path;
 
@@ -75,7 +75,7 @@ impl RemoteSource for MariadbKind {
     }
 }
 
-/// How the tools encrypt, or why an option of the address cannot be honoured: none is left out in silence.
+/// How the tools encrypt, or why an option of the URL is not supported: none is ignored silently.
 fn tls(address: &Address) -> Result<&'static str, String> {
     const ENCRYPTED: &str = "ssl\nskip-ssl-verify-server-cert";
     let mut chosen = "skip-ssl-verify-server-cert";

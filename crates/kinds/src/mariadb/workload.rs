@@ -16,7 +16,7 @@ use crate::{
     transfer::Address,
 };
 
-/// The server's number for a table that is not there.
+/// The server's error number for a missing table.
 const NO_TABLE: u16 = 1146;
 
 impl Workloads for MariadbKind {
@@ -75,7 +75,7 @@ impl RowSession for Session {
     async fn insert(&mut self, table: &str, client: u32, sequence: u64) -> Reply {
         match self.0.query_drop(format!("INSERT INTO {} VALUES ({client}, {sequence})", identifier(table))).await {
             Ok(()) => Reply::Acknowledged,
-            // The server's own no is one, unless it says that it is going down: the row may be there.
+            // A refusal of the server is final, unless it says that it is shutting down: then the row may be stored.
             Err(error) if is_lost(&error) => Reply::Unknown(reason(&error)),
             Err(error) => Reply::Refused(reason(&error)),
         }

@@ -1,6 +1,6 @@
 //! Metrics of servers for Prometheus: each server is queried in its own protocol on a scrape, and never otherwise.
 //!
-//! Names are those of the exporters that people know (`pg_…`, `redis_…`, `kafka_…`), so that their rules and dashboards
+//! Names are those of the well-known exporters (`pg_…`, `redis_…`, `kafka_…`), so that their rules and dashboards
 //! fit. A server that does not answer is a metric too: `pg_up 0`. The daemon serves the [`Page`]s; nothing here listens.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::capability::{ProvisionContext, ServiceKind};
 /// Shorter than the scrape time-out, so that a server that hangs is reported as down.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// The metrics of the provisioned server; none if its kind has none.
+/// The metrics of the provisioned server; `None` if its kind has none.
 pub async fn of(provision: &OfKind, cx: &ProvisionContext) -> Option<Page> {
     let source = crate::of(provision).and_then(ServiceKind::metrics)?;
     let (up, help) = source.up();

@@ -1,7 +1,7 @@
-//! PgBouncer before a PostgreSQL service, with the same roles.
+//! PgBouncer in front of a PostgreSQL service, with the same roles.
 //!
-//! Clients and servers are both spoken to in SCRAM, for which PgBouncer needs the passwords as they are: they stand in a
-//! file that only its user reads. The program is started as that user directly, so that the image's entrypoint, which
+//! Clients and servers both use SCRAM, for which PgBouncer needs the passwords in plain text: they are in a
+//! file that only its user can read. The program is started as that user directly, so the image's entrypoint, which
 //! would take passwords from variables, is not needed.
 
 use std::fmt::Write as _;
@@ -48,7 +48,7 @@ fn default_max_clients() -> u32 {
 }
 
 const PORT: u16 = 6432;
-/// The user of the official image's recipe. It is set on the container too, so another image's makes no difference.
+/// The user of the official image's recipe. It is set on the container too, so that other images work.
 const USER: u32 = 70;
 const CONFIGURATION: &str = "/etc/pgbouncer/pgbouncer.ini";
 const USERS: &str = "/etc/pgbouncer/userlist.txt";
@@ -79,7 +79,7 @@ impl Describe for Pgbouncer {
             };
             probe.into_probe()
         });
-        // Its gentler signals wait for clients to leave; a pooler has nothing that could be lost.
+        // Its gentler signals wait for clients to disconnect; a pooler has nothing to lose.
         Description::server(container, probe, Stop::new("SIGQUIT", 5))
     }
 
@@ -108,7 +108,7 @@ impl Describe for Pgbouncer {
 }
 
 impl Pgbouncer {
-    /// What the server behind it says of itself; nothing, if there is none: a validated profile has one.
+    /// The facts of the server behind it; empty without one: a validated profile has one.
     fn server<'a>(&self, cx: &Context<'a>) -> &'a Facts {
         const NOTHING: &Facts = &Facts::NONE;
         cx.neighbours.get(self.service.as_str()).unwrap_or(NOTHING)
@@ -121,7 +121,7 @@ impl Pgbouncer {
         for name in server.databases.iter().map(|database| database.database.as_str()).filter(plain) {
             let _ = writeln!(text, "{name} = host={host} port={port}");
         }
-        // Databases that nobody declared, such as those of a test's lease, and names that cannot stand here.
+        // Undeclared databases, such as those of a test's lease, and names that are not allowed here.
         let _ = writeln!(text, "* = host={host} port={port}");
         let settings = [
             ("listen_addr", "0.0.0.0".to_owned()),
@@ -136,7 +136,7 @@ impl Pgbouncer {
             ("max_prepared_statements", "200".to_owned()),
             ("ignore_startup_parameters", "extra_float_digits,options".to_owned()),
             ("server_tls_sslmode", if server.tls { "require" } else { "disable" }.to_owned()),
-            // A server that comes back is found again at once, and where it is now.
+            // A server that comes back is found again at once, at its new address.
             ("server_login_retry", "1".to_owned()),
             ("dns_max_ttl", "1".to_owned()),
             ("dns_nxdomain_ttl", "1".to_owned()),
@@ -159,7 +159,7 @@ impl PoolMode {
     }
 }
 
-/// `"role" "password"`, a line each.
+/// `"role" "password"`, one per line.
 fn users(server: &Facts) -> Template {
     let superuser = server.superuser.iter().map(|password| ("postgres", password));
     let owners = server.databases.iter().map(|database| (database.owner.as_str(), &database.password));

@@ -1,4 +1,4 @@
-//! PgBouncer before a PostgreSQL service.
+//! PgBouncer in front of a PostgreSQL service.
 
 mod diagnosis;
 mod fields;
@@ -12,7 +12,7 @@ use crate::capability::{AddressError, Asker, Cause, ServiceKind, Variables, abil
 
 pub use fields::Pgbouncer;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "pgbouncer";
 
 /// The kind itself.

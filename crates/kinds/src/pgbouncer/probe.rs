@@ -21,7 +21,7 @@ impl Probes for PgbouncerKind {
         question.decode().ok().map(|probe: PgbouncerProbe| probe.port)
     }
 
-    /// It takes no start-up packet that is as long as a fault of the network needs.
+    /// It accepts no start-up packet of the length that a network fault needs.
     fn greeting(&self, padding: Option<usize>) -> Option<Vec<u8>> {
         padding.is_none().then(|| TLS_REQUEST.to_vec())
     }

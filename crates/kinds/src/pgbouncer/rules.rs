@@ -1,4 +1,4 @@
-//! Rules for the service before which it stands.
+//! Rules for the service that it pools connections to.
 
 use devenv_document::{source::Findings, tree::Node, value::positive};
 
@@ -21,7 +21,7 @@ impl Rules for PgbouncerKind {
     }
 }
 
-/// A service that must be there, and be of a kind.
+/// A service that must exist, and be of a certain kind.
 fn of_kind(node: &Node, kind: &str, services: &[ServiceNode<'_>], findings: &mut Findings) {
     let Some(name) = node.text() else { return };
     match services.iter().find(|service| service.name == name) {

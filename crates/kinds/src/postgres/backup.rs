@@ -1,9 +1,9 @@
 //! PostgreSQL: `pg_dump` and `pg_restore` in the server's own container, over its socket.
 //!
-//! One session of psql exports a snapshot, has pg_dump use it, and counts in it: so the counts are those of the dump. A
-//! restored database is made beside the one in use, counted there, and takes its place by two renamings ([`super::exchange`]).
+//! One session of psql exports a snapshot, makes pg_dump use it, and counts in it, so the counts are those of the dump. A
+//! restored database is made beside the one in use, counted there, and replaces it by two renamings ([`super::exchange`]).
 //!
-//! A script goes on in the container when its daemon is killed: one that got only a part of its input ends before it makes
+//! A script continues in the container when its daemon is killed: one that got only a part of its input ends before it creates
 //! anything.
 
 use std::{
@@ -27,26 +27,26 @@ use crate::{
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
 };
 
-/// A server that runs, or another one that its container's tools reach.
+/// The container's own server, or another one that its tools can reach.
 pub(super) struct Server<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) container: &'a str,
-    /// How psql finds the server, and its password: variables, which no list of processes shows.
+    /// How psql reaches the server, and its password: as variables, which no list of processes shows.
     pub(super) variables: Vec<(String, String)>,
     /// As whom the tools run in the container.
     pub(super) system_user: &'static str,
 }
 
-/// How a dump becomes a database.
+/// How a dump is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dump {
-    /// Of this very service: owners, rights and the ledger are in it.
+    /// From this same service: owners, rights and the ledger are in it.
     Own,
-    /// From elsewhere: everything becomes the owner's, and the ledger stays the database's own.
+    /// From elsewhere: everything becomes the owner's, and the database keeps its own ledger.
     Foreign,
 }
 
-/// Every table that a dump has the rows of; the checksum does not depend on their order.
+/// Every table whose rows a dump contains; the checksum does not depend on their order.
 const COUNT: &str = r#"
 SELECT format('SELECT ''=%s'', count(*), coalesce(sum((''x''||left(md5(t::text),15))::bit(60)::bigint),0) FROM %I.%I AS t', replace(format('%I.%I', n.nspname, c.relname), '''', ''''''), n.nspname, c.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -57,7 +57,7 @@ ORDER BY 1 \gexec
 
 const PLAIN: &str = "SET client_min_messages = error; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET statement_timeout = 0; SET row_security = off;\n";
 
-/// The dump goes to the output, the counts to the error output, each after a mark.
+/// The dump goes to standard output, the counts to standard error, each after a mark.
 const DUMP: &str = r#"set -eu
 printf '%s' "$DEVENV_SQL" | psql -X -q -A -t -F "$(printf '\t')" -v ON_ERROR_STOP=1 --no-password -f -
 "#;
@@ -194,7 +194,7 @@ impl<'a> Server<'a> {
         Self { engine, container, variables, system_user: access::system_user(access::SUPERUSER) }
     }
 
-    /// Writes a dump of the database into the file; what is in it.
+    /// Writes a dump of the database to the file. Returns its contents.
     pub(super) async fn dump(&self, database: &str, kind: Dump, file: &Path) -> Result<Vec<Content>, BackupError> {
         let fail = |source| BackupError::File { action: "write", path: file.to_owned(), source };
         let without = if kind == Dump::Foreign { " --exclude-schema=devenv" } else { "" };
@@ -270,7 +270,7 @@ impl<'a> Server<'a> {
         Err(BackupError::refused(format!("restore the database `{}`", target.database), reason))
     }
 
-    /// Roles that scripts have made; their passwords are not in it.
+    /// The roles that scripts have created, without their passwords.
     pub(super) async fn roles(&self) -> Result<Bytes, BackupError> {
         let command = ["pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password"].map(str::to_owned).into();
         let request =
@@ -283,13 +283,13 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Makes the roles that are missing.
+    /// Creates the missing roles.
     pub(super) async fn make_roles(&self, script: &str) -> Result<(), BackupError> {
         let missing: String = script
             .lines()
             .filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("GRANT "))
             .fold(String::new(), |all, line| all + line + "\n");
-        // What is there already is refused, which is fine; what then still lacks a role says so by itself.
+        // Existing roles are refused, which is fine; a still missing role is reported by the restore itself.
         self.command(&missing, "0").await.map(drop)
     }
 
@@ -363,7 +363,7 @@ pub(super) fn shell(script: &str) -> Vec<String> {
     ["sh", "-c", script].map(str::to_owned).into()
 }
 
-/// Lines of `=schema.table`, rows and checksum, apart from whatever else was said.
+/// Lines of `=schema.table`, rows and checksum, separated from other output.
 fn counted(database: &str, said: &str, mark: char) -> Vec<Content> {
     let mut found: Vec<Content> = said
         .lines()
@@ -377,7 +377,7 @@ fn counted(database: &str, said: &str, mark: char) -> Vec<Content> {
     found
 }
 
-/// What the tools said, without our own lines.
+/// The output of the tools, without our own lines.
 pub(super) fn words(said: &str) -> String {
     let lines: Vec<&str> =
         said.lines().filter(|line| !line.starts_with(['=', '~', '+'])).map(str::trim).filter(|line| !line.is_empty()).collect();

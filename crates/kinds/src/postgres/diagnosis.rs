@@ -1,13 +1,13 @@
-//! Causes of PostgreSQL's failures, each by the words it leaves. Pure.
+//! Causes of PostgreSQL's failures, recognised by their text. Pure.
 
 use crate::capability::{Cause, Place};
 
-/// What the server's own log says. With this mark it writes of the affair of a client.
+/// Lines of the server's own log. With this mark they concern a single client.
 const fn log(words: &'static [&'static str], cause: &'static str, fix: &'static str) -> Cause {
     Cause { without: &["error:  "], ..Cause::new(Place::Log, words, cause, fix) }
 }
 
-/// Words are in small letters. The particular come before the general.
+/// The text is in lower case. Specific causes come before general ones.
 pub(super) const CAUSES: &[Cause] = &[
     log(
         &["could not map anonymous shared memory"],

@@ -1,8 +1,8 @@
-//! Databases that take the place of others: by renamings, all of a server's in one transaction, and back.
+//! Swaps databases: by renaming, all of a server's in one transaction, and back.
 //!
-//! The database that was in use keeps its new name until the restore is final, so that a revert is two renamings as well.
-//! A script goes on in the container when its daemon is killed. So each renaming holds a lock of the server, and a revert
-//! looks at what is there only then.
+//! The old database keeps its new name until the restore is final, so that a revert is two renamings as well.
+//! A script continues in the container when its daemon is killed. So each renaming holds a lock of the server, and a revert
+//! checks the state only with that lock.
 
 use devenv_engine::ExecRequest;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::backup::{BackupError, former_name, staged_name};
 
-/// Clients may come back between the end of their sessions and the renaming: then once more.
+/// Clients may reconnect between the end of their sessions and the renaming: then it is tried again.
 const RENAME: &str = r#"set -u
 run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -d postgres -o /dev/null -f -; }
 code=1
@@ -26,8 +26,8 @@ exit "$code"
 /// The advisory lock of every session that renames databases.
 const LOCK: &str = "SELECT pg_advisory_lock(7236547280149);\n";
 
-/// Databases that a restore may have left, the names that former versions gave them included. Those were cut off after 63
-/// bytes, where they may be the name of a database in use.
+/// Databases that a restore may have left, including the names of former versions. Those were truncated to 63
+/// bytes, where they may equal the name of a database in use.
 pub(super) fn leftovers(database: &str) -> Vec<String> {
     let before = ["restored", "former"].map(|what| format!("{database} devenv {what}"));
     before.into_iter().filter(|name| name.len() <= 63).chain([staged_name(database), former_name(database)]).collect()
@@ -49,7 +49,7 @@ impl Server<'_> {
         self.rename(close, rename, open, format!("put the restored data in the place of {named}")).await
     }
 
-    /// Where nothing was swapped, it only lets clients in.
+    /// If nothing was swapped, it only lets clients connect.
     pub(super) async fn swap_back(&self, databases: &[String]) -> Result<(), BackupError> {
         let exists = |name: &str| format!("EXISTS (SELECT FROM pg_database WHERE datname = {})", literal(name));
         let (mut close, mut renamings, mut open) = (LOCK.to_owned(), String::new(), String::new());
@@ -121,7 +121,7 @@ mod tests {
 
     impl Case {
         fn new() -> Self {
-            // The longest name that PostgreSQL takes.
+            // The longest name that PostgreSQL allows.
             let databases = vec!["app".to_owned(), "n".repeat(63)];
             let declared = json!({ "postgres": { "databases": { "app": { "owner": "app" }, &databases[1]: { "owner": "app" } } } });
             let service = given("db", declared).spec().services["db"].clone();
@@ -152,7 +152,7 @@ mod tests {
             }
         }
 
-        /// All databases, and how many of them let no client in.
+        /// All databases, and how many of them refuse connections.
         fn known(&self) -> String {
             self.server.psql("postgres", "select count(*) || ' ' || count(*) filter (where datconnlimit = 0) from pg_database")
         }
@@ -180,7 +180,7 @@ mod tests {
                 PostgresKind.swap(&site, &case.databases).await.unwrap();
                 assert_eq!(case.rows(), ["1", "1"]);
             }
-            // The next daemon may do it once more.
+            // The next daemon may repeat it.
             for _ in 0..2 {
                 PostgresKind.revert(&site, &case.databases).await.unwrap();
                 assert_eq!((case.rows(), case.known()), (vec!["2".to_owned(); 2], known.clone()));

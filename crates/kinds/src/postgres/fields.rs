@@ -1,7 +1,7 @@
 //! PostgreSQL: a server with its roles, databases and extensions.
 //!
-//! The layout of the volume is ours: the data directory is `pgdata` in it whatever the major version, so that a server of
-//! another major refuses the data instead of beginning an empty directory beside it, and `lost+found` does not disturb.
+//! The layout of the volume is ours: the data directory is always `pgdata` in it, so that a server of
+//! another major version refuses the data instead of starting an empty directory beside it, and `lost+found` does no harm.
 
 mod first_start;
 mod settings;
@@ -78,7 +78,7 @@ fn default_version() -> String {
 }
 
 const PORT: u16 = 5432;
-/// The image's user. An image of another make may have another, but its entrypoint reads the file as root.
+/// The image's user. Another image may have another user, but its entrypoint reads the file as root.
 const USER: u32 = 999;
 const ROOT: u32 = 0;
 const PASSWORD_FILE: &str = "/run/devenv/postgres-password";
@@ -90,7 +90,7 @@ const KEY: &str = "/run/devenv/tls/server.key";
 /// catalogue that was never written.
 const INITDB: &str = "--auth-host=scram-sha-256 --auth-local=peer";
 
-/// A database with everything said about it, defaults included.
+/// A database with every field set, defaults included.
 struct Declared<'a> {
     name: &'a str,
     owner: &'a str,
@@ -162,7 +162,7 @@ impl Describe for Postgres {
             scripts: Some(self.scripts(cx)),
             provision: vec![self.provision(cx).into_provision()],
             proof,
-            // SIGINT is PostgreSQL's fast shutdown: sessions are ended, and the checkpoint is what takes its time.
+            // SIGINT is PostgreSQL's fast shutdown: sessions are ended, and the checkpoint takes the time.
             ..Description::server(container, login(SUPERUSER, SUPERUSER), Stop::new("SIGINT", 30))
         }
     }
@@ -238,7 +238,7 @@ impl Postgres {
         }
     }
 
-    /// Where the volume is mounted, which is where the image declares one, and the data directory in it.
+    /// The mount point of the volume, which the image declares, and the data directory in it.
     fn layout(&self) -> (&'static str, &'static str) {
         if self.major().parse::<u32>().is_ok_and(|major| major < 18) {
             ("/var/lib/postgresql/data", "/var/lib/postgresql/data/pgdata")
@@ -309,7 +309,7 @@ impl Postgres {
         PostgresProvision { port: cx.port(PORT), tls: self.tls, password: cx.secret(SUPERUSER), roles, databases }
     }
 
-    /// Those of the server first, then those of each database; data sets after all scripts.
+    /// Scripts of the server first, then those of each database; data sets after all scripts.
     fn scripts(&self, cx: &Context<'_>) -> DeclaredScripts {
         let declared = self.declared(cx.name.as_str());
         let source = |database: &Declared<'_>, role: &str, paths: &[String], seed: bool| ScriptSource {

@@ -1,4 +1,4 @@
-//! PostgreSQL's golden volumes: a server at rest for a moment, what is on its disk then, and whether it has moved since.
+//! PostgreSQL's golden volumes: bringing a server to rest, which files it has then, and checking whether it has written since.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ impl Golden for PostgresKind {
         Some(version_fits(service, found.trim()))
     }
 
-    /// The server writes its command there. It may have come up after nobody waited for it any more. What makes the data runs
+    /// The server writes its command there. It may have started after nobody waited for it any more. Initialisation runs
     /// no server, or one without an address.
     fn served(&self, data: &Path) -> bool {
         std::fs::read_to_string(data.join("postmaster.opts")).is_ok_and(|command| !command.contains("\"listen_addresses=\""))
@@ -46,7 +46,7 @@ impl Golden for PostgresKind {
     }
 }
 
-/// The files of the write-ahead log that a start after the checkpoint reads, by name: the others are kept for reuse alone.
+/// The files of the write-ahead log that a start after the checkpoint reads, by name: the others are only kept for reuse.
 struct Segments {
     first: String,
     last: String,
@@ -60,7 +60,7 @@ impl LogRange for Segments {
     }
 }
 
-/// The server that is copied, as its superuser sees it.
+/// The server that is copied, through a superuser session.
 struct Watched {
     declared: PostgresProvision,
     cx: ProvisionContext,
@@ -104,7 +104,7 @@ impl Watched {
     }
 }
 
-/// PostgreSQL refuses the data of another major version, and says little: this says what to do, and starts nothing.
+/// PostgreSQL refuses the data of another major version with an unclear message: this explains what to do, and starts nothing.
 fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), (String, String)> {
     let Some(wanted) = spec.container().and_then(|container| major_of(container.image.name())) else { return Ok(()) };
     if found == wanted {
@@ -123,7 +123,7 @@ fn version_fits(spec: &ServiceSpec, found: &str) -> Result<(), (String, String)>
     Err((cause, fix))
 }
 
-/// From `postgres:17`, `pgvector/pgvector:pg17`, `postgis/postgis:16-3.4`; nothing if the tag does not say it.
+/// From `postgres:17`, `pgvector/pgvector:pg17`, `postgis/postgis:16-3.4`; `None` if the tag does not show it.
 fn major_of(image: &str) -> Option<&str> {
     let tag = image.rsplit_once(':')?.1;
     let tag = tag.strip_prefix("pg").unwrap_or(tag);

@@ -26,7 +26,7 @@ pub use fields::Postgres;
 #[cfg(fuzzing)]
 pub use scripts::fuzzing;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "postgres";
 
 /// The kind itself.

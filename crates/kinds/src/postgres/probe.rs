@@ -1,7 +1,7 @@
 //! PostgreSQL: a login as the role to its database, over TCP.
 //!
-//! The official image's temporary server, which runs while it initialises, listens on a socket file only; whatever else
-//! might restart behind the port is detected by its start time, which callers that ask twice compare.
+//! The official image's temporary server for initialisation listens only on a socket file; any other
+//! restart behind the port is detected by the start time, which callers that probe twice compare.
 
 use std::{error::Error as _, io, time::Duration};
 
@@ -26,9 +26,9 @@ use crate::{
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, io_words},
 };
 
-/// The server's word for a password that it does not take.
+/// The server's error code for a wrong password.
 const WRONG_PASSWORD: &str = "SQLSTATE 28P01";
-/// A request for TLS, which is answered by one letter before any login: the length, and the number that stands for it.
+/// A request for TLS, which is answered by one letter before any login: the length, and its code.
 pub(crate) const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 const STARTED: &str = "SELECT date_trunc('milliseconds', pg_postmaster_start_time() AT TIME ZONE 'UTC')";
@@ -39,7 +39,7 @@ pub struct Login<'a> {
     pub user: &'a str,
     pub password: String,
     pub database: &'a str,
-    /// Encrypted, to a server that the authority vouches for.
+    /// Encrypted, to a server with a certificate of the authority.
     pub tls: Option<rustls::ClientConfig>,
 }
 
@@ -87,7 +87,7 @@ async fn ask_server(login: &Login<'_>) -> Result<ProbeSuccess, ProbeFailure> {
     Ok(ProbeSuccess { evidence, life: Some(started) })
 }
 
-/// A pooler's start says nothing about the server's, and its pools do not like prepared statements.
+/// A pooler's start says nothing about the server's, and its pools do not support prepared statements well.
 pub(crate) async fn ask_pooler(login: &Login<'_>) -> Result<ProbeSuccess, ProbeFailure> {
     answer(login, "SELECT 1").await?;
     Ok(ProbeSuccess::of(format!("logged in as {} to {} through the pooler", login.user, login.database)))
@@ -152,7 +152,7 @@ pub async fn connect(config: &Config, tls: Option<rustls::ClientConfig>) -> Resu
     }
 }
 
-/// Connects, lets `work` have the client, and sees the connection to its end, all within this future.
+/// Connects, calls `work` with the client, and drives the connection to its end, all within this future.
 pub async fn session<T, W>(
     config: &Config,
     tls: Option<rustls::ClientConfig>,
@@ -176,7 +176,7 @@ where
     let work = std::pin::pin!(work(client));
     match future::select(work, connection).await {
         Either::Left((result, connection)) => {
-            // The client is gone by now, so what is left is a word of farewell: no server log mentions a lost peer.
+            // The client is gone by now, so only the terminate message is left: then no server log mentions a lost peer.
             let _ = tokio::time::timeout(Duration::from_millis(100), connection).await;
             result
         }
@@ -186,7 +186,7 @@ where
     }
 }
 
-/// What went wrong, in the server's words: a driver's own `Display` says only "db error".
+/// The error in the server's words: a driver's own `Display` says only "db error".
 pub fn words(port: u16, error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         let starting = if *error.code() == SqlState::CANNOT_CONNECT_NOW { "not accepting connections yet: " } else { "" };

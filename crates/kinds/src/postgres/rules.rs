@@ -10,7 +10,7 @@ use devenv_document::{
 use super::PostgresKind;
 use crate::capability::{Rules, ServiceNode, setting_names};
 
-/// The majors for which images with all extensions exist.
+/// The major versions for which images with all extensions exist.
 const VERSIONS: std::ops::RangeInclusive<i64> = 14..=18;
 
 impl Rules for PostgresKind {
@@ -70,7 +70,7 @@ fn role_name(role: &str, node: &Node, findings: &mut Findings) {
     }
 }
 
-/// A name that needs no thought in SQL, URLs and variables.
+/// A name that needs no quoting in SQL, URLs and variables.
 fn identifier(name: &str, what: &str, span: Span, findings: &mut Findings) {
     let mut characters = name.chars();
     let good = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')

@@ -8,13 +8,13 @@ use tokio::process::Command;
 use super::{ExecTarget, ProbeFailure, ProbeSuccess};
 use devenv_engine::ExecRequest;
 
-/// Ends the command and what it started, whenever the question is given up.
+/// Ends the command and its children when the probe is abandoned.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Already gone is what we want.
+            // It may have ended already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! HTTP: a path answers with the status that was asked for.
+//! HTTP: a path answers with the expected status.
 
 use std::{error::Error as _, sync::LazyLock};
 
@@ -6,7 +6,7 @@ use reqwest::{Client, Method, Response, redirect};
 
 use super::{ProbeFailure, ProbeSuccess};
 
-/// Keeps no connection: an idle one would outlive the question, and hide a server that has been replaced.
+/// Keeps no connection: an idle one would outlive the request, and hide a server that has been replaced.
 static CLIENT: LazyLock<Client> = LazyLock::new(|| {
     Client::builder()
         .no_proxy()
@@ -22,7 +22,7 @@ pub(super) async fn ask(port: u16, path: &str, status: u16) -> Result<ProbeSucce
     Ok(ProbeSuccess::of(format!("GET {path} answered {status}")))
 }
 
-/// The shortest question that any HTTP server answers, made longer by `padding` bytes.
+/// The shortest request that any HTTP server answers, made longer by `padding` bytes.
 pub(crate) fn greeting(padding: Option<usize>) -> Vec<u8> {
     match padding {
         None => b"GET / HTTP/1.0\r\n\r\n".to_vec(),
@@ -30,7 +30,7 @@ pub(crate) fn greeting(padding: Option<usize>) -> Vec<u8> {
     }
 }
 
-/// Sends one request and accepts only `status`; the answer's body.
+/// Sends one request and accepts only `status`. Returns the answer's body.
 pub(crate) async fn expect(method: Method, port: u16, path: &str, json: Option<&'static str>, status: u16) -> Result<String, ProbeFailure> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let mut request = CLIENT.request(method.clone(), format!("http://127.0.0.1:{port}{slash}{path}"));
@@ -47,7 +47,7 @@ pub(crate) async fn expect(method: Method, port: u16, path: &str, json: Option<&
     Err(ProbeFailure::said(format!("{method} {slash}{path} answered {found} instead of {status}{}", said.unwrap_or_default())))
 }
 
-/// At most the first piece of a body: a page that never ends is no reason to wait.
+/// At most the first chunk of a body, because a page may never end.
 async fn text(mut answer: Response) -> String {
     let first = answer.chunk().await.ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&first).into_owned()

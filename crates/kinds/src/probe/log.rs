@@ -1,4 +1,4 @@
-//! A line of the service's own log, of this start and no earlier one.
+//! A line of the service's own log, of this start and not of an earlier one.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Probes: questions in a service's own protocol, asked from the host at its published port.
+//! Probes: requests in a service's own protocol, sent from the host to its published port.
 //!
-//! The reconciler asks through [`runner`]; nobody else does. A probe holds no connection and leaves no task behind: what
+//! The reconciler probes through [`runner`]; nothing else does. A probe keeps no connection open and leaves no task behind: what
 //! it opens is driven inside its own future, so dropping that future ends everything.
 
 mod exec;
@@ -21,18 +21,18 @@ pub use crate::capability::{ExecTarget, Lines, ProbeContext, ProbeFailure, Probe
 
 pub use runner::{NotReady, Schedule, until_ready, watchful};
 
-/// How long one question may take before a busy machine is suspected and the next one gets more.
+/// How long one request may take before a busy machine is suspected and the next one gets more time.
 pub const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// Asks once.
+/// Sends one request.
 pub async fn ask(probe: &Probe, cx: &ProbeContext) -> Result<ProbeSuccess, ProbeFailure> {
     ask_within(probe, cx, ATTEMPT).await
 }
 
-/// Asks once and waits no longer than `limit`.
+/// Sends one request and waits no longer than `limit`.
 async fn ask_within(probe: &Probe, cx: &ProbeContext, limit: Duration) -> Result<ProbeSuccess, ProbeFailure> {
     if let Probe::Log { pattern } = probe {
-        // Reads until its limit by itself: what it has read until then is worth telling.
+        // It keeps its own limit, so that it can report what it has read until then.
         return log::ask(pattern, &cx.lines, limit).await;
     }
     timeout(limit, question(probe, cx))
@@ -54,7 +54,7 @@ async fn question(probe: &Probe, cx: &ProbeContext) -> Result<ProbeSuccess, Prob
     }
 }
 
-/// The host port that the question is asked at, if it is asked at one.
+/// The host port of the request, if it has one.
 pub fn port(probe: &Probe) -> Option<u16> {
     match probe {
         Probe::Http { port, .. } | Probe::Tcp { port } => Some(*port),
@@ -73,7 +73,7 @@ pub fn greeting(probe: &Probe, padding: Option<usize>) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether the failure says that the server's data came with another password than this environment's.
+/// Whether the failure shows that the server's data was made with another password than this environment's.
 pub fn is_wrong_password(probe: &Probe, failure: &ProbeFailure) -> bool {
     match probe {
         Probe::OfKind(question) => {
@@ -91,8 +91,8 @@ fn place(probe: &Probe) -> String {
     }
 }
 
-/// A connection to the published port. It proves nothing yet: docker-proxy accepts before the server listens, and hangs
-/// up a moment later.
+/// A connection to the published port. It proves nothing yet: docker-proxy accepts before the server listens, and closes it
+/// a moment later.
 pub(crate) async fn connect(port: u16) -> Result<TcpStream, ProbeFailure> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| unreachable(port, &error))?;
     stream.set_nodelay(true).map_err(|error| unreachable(port, &error))?;
@@ -103,7 +103,7 @@ pub(crate) fn unreachable(port: u16, error: &io::Error) -> ProbeFailure {
     ProbeFailure::silent(io_words(&format_args!("127.0.0.1:{port}"), error))
 }
 
-/// An error of the network, in words that say what it means for a service that is starting.
+/// A network error, in words that explain it for a service that is starting.
 pub(crate) fn io_words(place: &dyn fmt::Display, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("nothing listens on {place}"),

@@ -1,4 +1,4 @@
-//! Probes against real servers, started with the docker client. The metrics that they print are what they are run for.
+//! Probes against real servers, started with the docker client. The tests print durations.
 #![expect(clippy::print_stderr, reason = "measurements, shown with --nocapture")]
 
 use std::{
@@ -40,7 +40,7 @@ pub fn start(image: &str, port: u16, container: u16, options: &[&str], command: 
     Running(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// Starts a service as its kind describes it, files included, on the ports that its description names.
+/// Starts a service as its kind describes it, files included, on the ports of its description.
 pub fn start_described(service: &ServiceSpec, vault: &Vault) -> Running {
     let container = service.container().unwrap();
     let fill = |text: &Template| text.fill(|secret| vault.reveal(secret).unwrap());
@@ -76,7 +76,7 @@ pub fn start_described(service: &ServiceSpec, vault: &Vault) -> Running {
     running
 }
 
-/// A port that was free a moment ago, and that no other test here is given.
+/// A port that was just free, and that no other test here gets.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     let mut given = GIVEN.lock().unwrap();
@@ -116,7 +116,7 @@ pub async fn ready(probe: &Probe, vault: &Vault) -> ProbeSuccess {
     success.unwrap()
 }
 
-/// From the server's own word, with the engine's time stamp, to now.
+/// From the server's own log line, by the engine's time stamp, to now.
 fn since_logged(container: &Running, word: &str) -> Duration {
     let output = docker(&["logs", "-t", &container.0]);
     let log = [output.stdout, output.stderr].concat();
@@ -250,7 +250,7 @@ async fn a_kafka_that_advertises_another_address_is_not_ready() {
     let (advertised, port) = (free_port(), free_port());
     let container = start_kafka(advertised);
     ready(&KafkaProbe { port: advertised, login: None }.into_probe(), &vault).await;
-    // The same broker, behind a port that it does not know of.
+    // The same broker, behind a port that it does not know.
     let address = docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &container.0]);
     let address = String::from_utf8(address.stdout).unwrap().trim().to_owned();
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();

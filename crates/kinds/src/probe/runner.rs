@@ -1,6 +1,6 @@
-//! When a probe is asked: at once and often while a service starts, seldom afterwards.
+//! When to probe: at once and often while a service starts, seldom afterwards.
 //!
-//! Both functions are plain futures. Dropping one at any moment ends its question and leaves nothing behind.
+//! Both functions are plain futures. Dropping one at any time ends its request and leaves nothing behind.
 
 use std::{fmt, time::Duration};
 
@@ -9,13 +9,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{ATTEMPT, ProbeContext, ProbeFailure, ProbeSuccess, ask_within};
 use devenv_spec::Probe;
 
-/// How often to ask, how long to wait for an answer, and when to give up.
+/// How often to probe, how long to wait for an answer, and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     pub deadline: Duration,
-    /// Between a failure and the next question, at first and at most.
+    /// Between a failure and the next request, at first and at most.
     pub pause: (Duration, Duration),
-    /// For one answer, at first and at most: it doubles when none came in time, for that may be a busy machine.
+    /// For one answer, at first and at most: doubled after a time-out, because the machine may be busy.
     pub attempt: (Duration, Duration),
 }
 
@@ -23,7 +23,7 @@ pub struct Schedule {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct NotReady {
     pub after: Duration,
-    /// The last three different failures in a row, each with the milliseconds at which it was last seen.
+    /// The last three different failures, each with the milliseconds at which it was last seen.
     pub last: Vec<(u64, ProbeFailure)>,
 }
 
@@ -37,9 +37,9 @@ impl Schedule {
         Self { deadline, pause: (Duration::from_millis(10), Duration::from_millis(250)), attempt: (ATTEMPT, ATTEMPT * 5) }
     }
 
-    /// The pause grows with the time that has passed, 1 % of it, so that a service that was slow to start is not also
-    /// slow to be noticed; and it is as long as the question took, so that a busy server is left alone half of the time.
-    /// One that has begun to answer is about to be ready: it is asked as often as at first.
+    /// The pause grows with the elapsed time, 1 % of it, so that a service that was slow to start is not also
+    /// noticed late; and it is at least as long as the request took, so that a busy server is left alone half of the time.
+    /// A service that has started to answer is almost ready: it is probed as often as at first.
     fn pause(&self, passed: Duration, cost: Duration, answered: bool) -> Duration {
         if answered {
             return self.pause.0;
@@ -58,7 +58,7 @@ impl fmt::Display for NotReady {
     }
 }
 
-/// Asks until there is a receipt. `on_failure` hears of every failure that differs from the one before.
+/// Probes until there is a receipt. `on_failure` gets every failure that differs from the one before.
 pub async fn until_ready(
     probe: &Probe,
     cx: &ProbeContext,
@@ -68,10 +68,10 @@ pub async fn until_ready(
     until(|limit| ask_within(probe, cx, limit), schedule, on_failure).await
 }
 
-/// Asks now and then whether a ready service still is; ends with the failure once it has failed three times in a row.
+/// Probes a ready service now and then; returns the failure once it has failed three times in a row.
 pub async fn watchful(probe: &Probe, cx: &ProbeContext) -> ProbeFailure {
     match probe {
-        // Running is all there is to know, and a line once logged stays logged.
+        // Only running can be checked, and a logged line stays logged.
         Probe::None | Probe::Log { .. } => std::future::pending().await,
         _ => watch(|limit| ask_within(probe, cx, limit)).await,
     }
@@ -267,7 +267,7 @@ mod tests {
         let mut asked = Vec::new();
         let failure = watch(|_| {
             asked.push(started.elapsed().as_secs());
-            // One lost answer is forgiven.
+            // One lost answer is tolerated.
             ready(if asked.len() == 2 || started.elapsed() > Duration::from_secs(100) { no("gone") } else { success() })
         })
         .await;

@@ -1,4 +1,4 @@
-//! TCP: a connection that is accepted and kept.
+//! TCP: a connection that is accepted and stays open.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{ProbeFailure, ProbeSuccess, connect, unreachable};
 
-/// docker-proxy hangs up as soon as the container refuses it, within a millisecond or two.
+/// docker-proxy closes the connection as soon as the container refuses it, within a millisecond or two.
 const KEPT: Duration = Duration::from_millis(20);
 
 pub(super) async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
@@ -15,7 +15,7 @@ pub(super) async fn ask(port: u16) -> Result<ProbeSuccess, ProbeFailure> {
     match timeout(KEPT, stream.read(&mut first)).await {
         Ok(Ok(0)) => Err(ProbeFailure::silent(format!("127.0.0.1:{port} accepted the connection and closed it immediately"))),
         Ok(Err(error)) => Err(unreachable(port, &error)),
-        // It greets, or it waits for the client to speak first.
+        // It sends a greeting, or waits for the client to send first.
         Ok(Ok(_)) | Err(_) => Ok(ProbeSuccess::of(format!("127.0.0.1:{port} accepts connections"))),
     }
 }

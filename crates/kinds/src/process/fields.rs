@@ -24,7 +24,7 @@ pub struct Process {
     pub debug_port: Option<u16>,
 }
 
-/// Under these the leased ports of a process are kept, which has no container port of its own.
+/// The container port numbers under which the leased ports of a process are kept, which has none of its own.
 const LEASED: u16 = 0;
 const LEASED_FOR_DEBUGGER: u16 = 1;
 
@@ -62,7 +62,7 @@ impl Describe for Process {
             ports: port.into_iter().chain(debug_port).collect(),
             fronted: cx.declared.swapped,
         };
-        // What a probe calls a port is the host's here, unless it says nothing.
+        // For a probe, a port is one of the host, unless the probe names none.
         let probe = cx.declared.probe.map_or(Probe::None, |probe| {
             product::probe(probe, |asked| asked.filter(|asked| Some(*asked) != self.port).or(port).unwrap_or_default())
         });

@@ -7,7 +7,7 @@ use crate::capability::{FileField, FileUse, ServiceKind, abilities};
 
 pub use fields::Process;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "process";
 
 /// The kind itself.

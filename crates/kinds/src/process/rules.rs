@@ -1,4 +1,4 @@
-//! Rules for the command, and for fields of other services that mean nothing to a program on the host.
+//! Rules for the command, and for fields of other services that do not apply to a program on the host.
 
 use devenv_document::source::Findings;
 

@@ -1,4 +1,4 @@
-//! Prometheus, scraping what the environment has.
+//! Prometheus, scraping the environment's services.
 
 use devenv_spec::{ContainerSpec, FileSpec, Mount, Period, Probe, SecretRef, Stop, Template};
 use indexmap::IndexMap;
@@ -98,14 +98,14 @@ impl Describe for Prometheus {
         self.scrape.values().map(|scrape| scrape.service.clone()).collect()
     }
 
-    /// It scrapes what is there, and says `up == 0` of what is not: that is its work, nothing to wait for.
+    /// It scrapes existing services, and reports `up == 0` for missing ones: that is its purpose, so it waits for none.
     fn dependencies(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
 impl Prometheus {
-    /// Numbered, because two directories may hold files of one name.
+    /// Numbered, because two directories may contain files of one name.
     fn rule_files<'a>(&'a self, cx: &'a Context<'_>) -> impl Iterator<Item = FileSpec> + 'a {
         self.rules.iter().enumerate().filter_map(|(index, path)| {
             let name = path.rsplit('/').next().unwrap_or(path);
@@ -150,7 +150,7 @@ impl Prometheus {
     }
 }
 
-/// Of all containers at once, so that each metric names its service itself.
+/// For all containers at once, so each metric names its service itself.
 fn environment(target: &str) -> Value {
     json!({
         "job_name": ENVIRONMENT,

@@ -1,4 +1,4 @@
-//! Prometheus, scraping what the environment has.
+//! Prometheus, scraping the environment's services.
 
 mod fields;
 mod rules;
@@ -9,7 +9,7 @@ use crate::capability::{AddressError, Asker, FileField, FileUse, ServiceKind, Va
 
 pub use fields::Prometheus;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "prometheus";
 
 /// The kind itself.

@@ -1,6 +1,6 @@
-//! What a profile declares to exist inside a service: provisioned on every start, without touching what is already as declared.
+//! Provisions what a profile declares inside a service: at every start, without touching what is already as declared.
 //!
-//! The reconciler calls [`apply`] after the first answer of a service's probe and before its proof. Every step may be
+//! The reconciler calls [`apply`] after the first answer of a service's probe and before its readiness proof. Every step may be
 //! repeated, and the next call repairs a crash between two of them.
 
 #[cfg(all(test, feature = "docker-tests"))]
@@ -16,10 +16,10 @@ use tokio::time::timeout;
 use crate::capability::ServiceKind;
 pub use crate::capability::{Change, ChangeKind, ProvisionContext, ProvisionError};
 
-/// For everything that one service is provisioned with.
+/// The time limit for the provisioning of one service.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Brings it about; what had to be changed for that, in order.
+/// Creates what is declared. Returns the changes.
 pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
     let Some(provisions) = crate::of(provision).and_then(ServiceKind::provisions) else {
         return Err(ProvisionError::NoSuchKind { kind: provision.kind.clone() });
@@ -28,7 +28,7 @@ pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Chan
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut(LIMIT)))
 }
 
-/// Sets this environment's password in a server whose data came with another one; what was changed.
+/// Sets this environment's password in a server whose data was made with another one. Returns the change.
 pub async fn mend_password(
     provision: &OfKind,
     engine: &dyn Engine,

@@ -72,7 +72,7 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     for (user, database) in [("orders", "other's"), ("orders", "postgres"), ("orders", "template1"), ("Odd \"role\"", "orders")] {
         assert!(can(user, database).await.unwrap_err().what.contains("permission denied"), "{user} in {database}");
     }
-    // Manual changes are reverted, and each is reported; what a role may do besides is up to scripts.
+    // Manual changes are reverted, and each is reported; scripts decide on other rights of a role.
     let psql = |script: &str| out(&container, &["psql", "-qU", "postgres", "-d", "orders", "-c", script]);
     psql("ALTER ROLE orders NOLOGIN CREATEDB PASSWORD 'mine'");
     psql("GRANT CONNECT ON DATABASE orders TO PUBLIC");
@@ -151,7 +151,7 @@ async fn redis_gets_its_users_once() {
     for _ in 0..3 {
         assert_eq!(made(&wanted.clone().into_provision(), &vault).await, Vec::<String>::new());
     }
-    // It may not ask INFO, and is ready all the same.
+    // It may not use INFO, and is still ready.
     assert_eq!(ready(&probe("app", app), &vault).await.evidence, "PONG as app");
     out(&container, &["redis-cli", "-a", &secret, "ACL", "SETUSER", "app", "+@dangerous"]);
     out(&container, &["redis-cli", "-a", &secret, "ACL", "SETUSER", "stranger", "on"]);

@@ -1,4 +1,4 @@
-//! Frames of AMQP 0-9-1, and the login. Our own, because a whole client costs the build fourteen crates and tells no more.
+//! AMQP 0-9-1: frames, and the login. Written here, because a client library would add fourteen crates to the build.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a client says first, and what a server answers to one that said something else.
+/// The first message of a client, and the server's answer to any other one.
 pub(super) const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 const FRAME_END: u8 = 0xCE;
-/// Frames that are expected here are smaller.
+/// The frames that are expected here are smaller.
 const LARGEST: u32 = 1 << 20;
 
 const START: Method = (10, 10);
@@ -33,7 +33,7 @@ const HEARTBEAT: u8 = 8;
 pub(super) enum AmqpError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The server's own words.
+    /// The server's own message.
     #[error("{0}")]
     Refused(String),
     #[error("it does not speak AMQP 0-9-1")]
@@ -43,7 +43,7 @@ pub(super) enum AmqpError {
 /// A method's class and number.
 pub(super) type Method = (u16, u16);
 
-/// Logs in, opens the virtual host and takes leave; what the server calls itself.
+/// Logs in, opens the virtual host and disconnects. Returns the server's version.
 pub(super) async fn login(stream: TcpStream, user: &str, password: &str, vhost: &str) -> Result<String, AmqpError> {
     let (mut stream, version) = open(stream, user, password, vhost).await?;
     send(&mut stream, 0, CLOSE, &[&200u16.to_be_bytes()[..], &short("done"), &[0, 0, 0, 0]].concat()).await?;
@@ -51,7 +51,7 @@ pub(super) async fn login(stream: TcpStream, user: &str, password: &str, vhost: 
     Ok(version)
 }
 
-/// Logs in and opens the virtual host; the connection, which has no heartbeats, and what the server calls itself.
+/// Logs in and opens the virtual host. Returns the connection, which has no heartbeats, and the server's version.
 pub(super) async fn open(mut stream: TcpStream, user: &str, password: &str, vhost: &str) -> Result<(TcpStream, String), AmqpError> {
     stream.write_all(&HEADER).await?;
     let start = expect(&mut stream, START).await?;
@@ -70,7 +70,7 @@ pub(super) async fn open(mut stream: TcpStream, user: &str, password: &str, vhos
     Ok((stream, version(&start).unwrap_or_default()))
 }
 
-/// The arguments of a method that has to come next.
+/// The arguments of the method that must come next.
 pub(super) async fn expect(stream: &mut TcpStream, wanted: Method) -> Result<Vec<u8>, AmqpError> {
     match method(stream).await? {
         (found, arguments) if found == wanted => Ok(arguments),
@@ -78,7 +78,7 @@ pub(super) async fn expect(stream: &mut TcpStream, wanted: Method) -> Result<Vec
     }
 }
 
-/// The next method with its arguments; a server that closes the connection or the channel is an error.
+/// The next method with its arguments; an error if the server closes the connection or the channel.
 pub(super) async fn method(stream: &mut TcpStream) -> Result<(Method, Vec<u8>), AmqpError> {
     let (METHOD, mut body) = frame(stream).await? else { return Err(AmqpError::NoAmqp) };
     if body.len() < 4 {
@@ -92,7 +92,7 @@ pub(super) async fn method(stream: &mut TcpStream) -> Result<(Method, Vec<u8>), 
     }
 }
 
-/// The next frame that is no heartbeat: its type and what is in it.
+/// The next frame that is no heartbeat: its type and content.
 pub(super) async fn frame(stream: &mut TcpStream) -> Result<(u8, Vec<u8>), AmqpError> {
     loop {
         let mut head = [0; 7];
@@ -129,7 +129,7 @@ pub(super) fn framed(kind: u8, channel: u16, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Why the server closes: a number, and its words.
+/// Why the server closes: a number, and its message.
 fn words(arguments: &[u8]) -> String {
     let length = arguments.get(2).copied().unwrap_or_default() as usize;
     String::from_utf8_lossy(arguments.get(3..3 + length).unwrap_or_default()).into_owned()
@@ -152,7 +152,7 @@ pub(super) fn long(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
 }
 
-/// A client's properties with these capabilities: without the first, a server hangs up on a wrong password without a word.
+/// A client's properties with these capabilities: without the first, a server closes the connection silently on a wrong password.
 fn table(capabilities: &[(&str, &[u8])]) -> Vec<u8> {
     let inner: Vec<u8> = capabilities.iter().flat_map(|(name, value)| [short(name), value.to_vec()].concat()).collect();
     let properties = [short("capabilities"), vec![b'F'], long(&inner), short("product"), vec![b'S'], long(b"devenv")].concat();
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that plays its part of the script: what it reads is thrown away.
+    /// A server that plays its part of the script and ignores what it reads.
     async fn against(answers: Vec<Vec<u8>>) -> Result<String, AmqpError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

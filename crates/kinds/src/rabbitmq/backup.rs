@@ -1,8 +1,8 @@
-//! RabbitMQ: a copy of its files, which hold definitions, messages and the ledger alike, and what the broker counts in them.
+//! RabbitMQ: a copy of its files, which contain definitions, messages and the ledger, and the broker's counts of them.
 //!
-//! Messages cannot be dumped: reading one takes it from its queue, and gives it back as a redelivered one. So the files are
-//! copied while the broker is paused, and it recovers from them as after a crash. Its files are others after every start, so what
-//! is compared is what it says: its definitions, and how many messages wait in each durable queue.
+//! Messages cannot be dumped: reading one takes it from its queue, and returns it as a redelivered one. So the files are
+//! copied while the broker is paused, and it recovers from them as after a crash. Its files change at every start, so the
+//! broker's own view is compared: its definitions, and the number of messages in each durable queue.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
     lease::PREFIX,
 };
 
-/// For all queues.
+/// The time limit for all queues.
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[async_trait]
@@ -52,7 +52,7 @@ async fn contents(site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError> {
     let management = Management::open(&declared.target, site.vault)?;
     let definitions: Value = management.get("definitions").await.map_err(|error: ManagementError| refused(error.to_string()))?;
     let mut contents = vec![digest(&definitions)];
-    // The administrator has rights in the virtual hosts that the profile declares, and in no other.
+    // The administrator has rights only in the virtual hosts that the profile declares.
     for vhost in &declared.vhosts {
         let mut channel = None;
         for queue in queues(&definitions, &vhost.name) {
@@ -63,7 +63,7 @@ async fn contents(site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError> {
                     opened.map_err(|error| refused(error.to_string()))?
                 }
             };
-            // A queue that was removed meanwhile, or that a connection has for itself, ends the channel.
+            // A queue that was removed meanwhile, or that is exclusive to a connection, closes the channel.
             if let Ok(rows) = open.waiting(&queue).await {
                 contents.push(Content { name: format!("{}/{queue}", vhost.name), rows: rows.into(), checksum: None });
                 channel = Some(open);
@@ -73,14 +73,14 @@ async fn contents(site: &ServerSite<'_>) -> Result<Vec<Content>, BackupError> {
     Ok(contents)
 }
 
-/// The durable queues of a virtual host: others are in no definitions.
+/// The durable queues of a virtual host: others are not in the definitions.
 fn queues(definitions: &Value, vhost: &str) -> Vec<String> {
     let all = definitions["queues"].as_array().into_iter().flatten();
     all.filter(|queue| queue["vhost"] == vhost).filter_map(|queue| queue["name"].as_str()).map(str::to_owned).collect()
 }
 
-/// Everything that is declared, in an order of its own: without passwords, which get a new salt at each start, and without what
-/// belongs to leases.
+/// Everything that is declared, sorted: without passwords, which get a new salt at each start, and without the
+/// objects of leases.
 fn digest(definitions: &Value) -> Content {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for (kind, entries) in definitions.as_object().into_iter().flatten() {

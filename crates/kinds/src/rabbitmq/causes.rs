@@ -1,4 +1,4 @@
-//! Causes of failures, by the words that the server leaves.
+//! Causes of failures, recognised by the server's messages.
 
 use crate::capability::{Cause, Place};
 

@@ -1,4 +1,4 @@
-//! A channel of AMQP 0-9-1: queues, messages that are published with confirms, messages that are read and stay.
+//! An AMQP 0-9-1 channel: declares queues, publishes messages with confirms, and reads messages without removing them.
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -27,14 +27,14 @@ const BASIC: u16 = 60;
 const PASSIVE: u8 = 1;
 const DURABLE: u8 = 2;
 const MANDATORY: u8 = 1;
-/// Of a message's properties, `delivery_mode` alone: kept on the disk.
+/// The flag of the only message property that is sent, `delivery_mode`: kept on the disk.
 const DELIVERY_MODE: u16 = 1 << 12;
 const PERSISTENT: u8 = 2;
 
-/// One channel on a connection of its own, which ends with this. After an error it is of no further use.
+/// One channel on a connection of its own, which ends with this. It is unusable after an error.
 pub(super) struct Channel {
     stream: TcpStream,
-    /// Messages since [`Self::confirm`].
+    /// The number of messages since [`Self::confirm`].
     published: u64,
 }
 
@@ -55,19 +55,19 @@ impl Channel {
         Ok(Self { stream, published: 0 })
     }
 
-    /// A question that changes nothing.
+    /// A request that changes nothing.
     pub(super) async fn ask(&mut self) -> Result<(), AmqpError> {
         self.call(QOS, &[0; 7], QOS_OK).await.map(drop)
     }
 
-    /// Makes a durable queue of this type.
+    /// Declares a durable queue of this type.
     pub(super) async fn declare(&mut self, queue: &str, kind: &str) -> Result<(), AmqpError> {
         let arguments = [short("x-queue-type"), vec![b'S'], long(kind.as_bytes())].concat();
         let declare = [vec![0, 0], short(queue), vec![DURABLE], long(&arguments)].concat();
         self.call(QUEUE_DECLARE, &declare, QUEUE_DECLARE_OK).await.map(drop)
     }
 
-    /// How many messages of the queue wait for a consumer.
+    /// The number of messages in the queue that wait for a consumer.
     pub(super) async fn waiting(&mut self, queue: &str) -> Result<u32, AmqpError> {
         let declare = [vec![0, 0], short(queue), vec![PASSIVE], long(&[])].concat();
         let answer = self.call(QUEUE_DECLARE, &declare, QUEUE_DECLARE_OK).await?;
@@ -76,7 +76,7 @@ impl Channel {
         Ok(u32::from_be_bytes(count))
     }
 
-    /// From now on the broker says of each message what became of it.
+    /// From now on the broker confirms each message.
     pub(super) async fn confirm(&mut self) -> Result<(), AmqpError> {
         self.published = 0;
         self.call(CONFIRM, &[0], CONFIRM_OK).await.map(drop)
@@ -91,7 +91,7 @@ impl Channel {
         header.extend(DELIVERY_MODE.to_be_bytes());
         header.push(PERSISTENT);
         let publish = [&PUBLISH.0.to_be_bytes()[..], &PUBLISH.1.to_be_bytes(), &[0, 0], &short(""), &short(queue), &[MANDATORY]].concat();
-        // In one piece: three small packets would wait for one another.
+        // In one write: three small packets would wait for one another.
         let frames = [framed(METHOD, NUMBER, &publish), framed(CONTENT, NUMBER, &header), framed(BODY, NUMBER, body)].concat();
         self.stream.write_all(&frames).await?;
         self.published += 1;
@@ -119,7 +119,7 @@ impl Channel {
         }
     }
 
-    /// Takes the next message of the queue. All come back to the queue when this channel ends.
+    /// Gets the next message of the queue. All return to the queue when this channel ends.
     pub(super) async fn get(&mut self, queue: &str) -> Result<Option<Vec<u8>>, AmqpError> {
         send(&mut self.stream, NUMBER, GET, &[vec![0, 0], short(queue), vec![0]].concat()).await?;
         match method(&mut self.stream).await?.0 {
@@ -133,7 +133,7 @@ impl Channel {
         self.call(QUEUE_DELETE, &[vec![0, 0], short(queue), vec![0]].concat(), QUEUE_DELETE_OK).await.map(drop)
     }
 
-    /// The message that follows a method: its size, then as many frames as it takes.
+    /// The message after a method: its size, then as many frames as needed.
     async fn content(&mut self) -> Result<Vec<u8>, AmqpError> {
         let (CONTENT, header) = frame(&mut self.stream).await? else { return Err(AmqpError::NoAmqp) };
         let size = header.get(4..12).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).ok_or(AmqpError::NoAmqp)?;

@@ -1,9 +1,9 @@
-//! The kind's fields, and the service that they describe. Pure.
+//! The fields of the kind, and the service that they describe. Pure.
 //!
-//! The node is `rabbit@localhost` whatever the container is called, so that a copied volume opens; nodes and their port
+//! The node is always `rabbit@localhost`, so that a copied volume opens; the node and its port
 //! mapper listen on the container's own loopback. The administrator is in a file of definitions that the server reads at each
-//! start, before it takes connections: a kept volume whose password is lost needs no mending. So is the cookie by which the node
-//! knows its tools: the server would write it once, unsynced, and after a power cut not start with what is left of it.
+//! start, before it accepts connections: a kept volume whose password is lost needs no repair. The cookie, by which the node
+//! authenticates its tools, is written there too: the server would write it once without a sync, and not start after a power cut.
 
 use std::fmt::Write as _;
 
@@ -57,16 +57,16 @@ const PROMETHEUS: u16 = 15692;
 /// The image's user.
 const USER: u32 = 999;
 pub(super) const ADMINISTRATOR: &str = "devenv";
-/// Every server's first virtual host; nobody but the administrator reaches it.
+/// The default virtual host of every server; only the administrator can access it.
 const ROOT_VHOST: &str = "/";
 const SETTINGS: &str = "/etc/rabbitmq/conf.d/90-devenv.conf";
-/// Where Erlang looks for the cookie: not in the volume.
+/// Where Erlang looks for the cookie: outside of the volume.
 const HOME: &str = "/run/devenv";
 const COOKIE_FILE: &str = "/run/devenv/.erlang.cookie";
 /// The secret's name, which no user can have.
 const COOKIE: &str = "erlang.cookie";
 const DEFINITIONS: &str = "/run/devenv/rabbitmq-definitions.json";
-/// Threads that have nothing to do sleep instead of spinning, and no other node reaches this one.
+/// Idle threads sleep instead of spinning, and no other node can connect.
 const ERLANG: &str =
     "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1} -run file eval /run/devenv/queues.erl";
 /// What keeps quorum queues through a kill; its top says why. Named by [`ERLANG`].
@@ -191,7 +191,7 @@ impl Rabbitmq {
             settings.insert("vm_memory_high_watermark.absolute", (memory.bytes() / 5 * 3).to_string());
         }
         settings.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        // Last, because everything else counts on these.
+        // Last, because everything else depends on these.
         settings.insert("listeners.tcp.default", AMQP.to_string());
         settings.insert("management.tcp.port", MANAGEMENT.to_string());
         settings.insert("prometheus.tcp.port", PROMETHEUS.to_string());
@@ -214,7 +214,7 @@ fn definitions(password: SecretRef) -> Template {
         ))
 }
 
-/// A virtual host as the last part of a URL, where `/` would begin another one.
+/// A virtual host as the last part of a URL, where `/` would start another one.
 pub(super) fn encoded(vhost: &str) -> String {
     in_url_part(vhost)
 }

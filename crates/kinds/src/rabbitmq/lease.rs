@@ -1,5 +1,5 @@
-//! Private virtual hosts, each with a user of its own and the exchanges, queues and bindings of the one it stands for; messages
-//! stay where they are.
+//! Private virtual hosts, each with its own user and with the exchanges, queues and bindings of the shared one, but without its
+//! messages.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// What a lease has of the virtual host that it stands for.
+/// The parts of the shared virtual host that a lease copies.
 const COPIED: [&str; 5] = ["exchanges", "queues", "bindings", "policies", "parameters"];
 
 impl Leases for RabbitmqKind {
@@ -49,7 +49,7 @@ struct Shared {
     service: ServiceName,
     provision: RabbitmqProvision,
     cx: ProvisionContext,
-    /// Virtual hosts that are leased or being removed, whatever has become of the profile since.
+    /// Virtual hosts that are leased or being removed, even if the profile has changed since.
     alive: Arc<Mutex<HashSet<String>>>,
     swept: tokio::sync::OnceCell<()>,
     work: TaskTracker,
@@ -79,7 +79,7 @@ impl Lessor for RabbitmqLeases {
         Some(Arc::new(Self::with(shared.service.clone(), provision, shared.cx.clone(), shared.alive.clone())))
     }
 
-    /// A lease has no messages, so it is a copy of nothing.
+    /// A lease has no messages, so no data is copied.
     fn databases(&self) -> Option<Vec<String>> {
         None
     }
@@ -88,8 +88,8 @@ impl Lessor for RabbitmqLeases {
         let shared = &self.shared;
         shared.swept.get_or_try_init(|| self.sweep()).await?;
         let management = Management::open(&shared.provision.target, &shared.cx.vault)?;
-        // All leases share one secret, so that it can be redacted from logs; what separates leases
-        // apart is that nobody can guess another's name.
+        // All leases share one secret, so that it can be masked in logs; leases are separate
+        // because nobody can guess another's name.
         let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), LEASE))?;
         let name = format!("{PREFIX}{lease}");
         let vhost = shared.provision.vhosts[0].name.clone();
@@ -176,7 +176,7 @@ impl Shared {
     }
 }
 
-/// Every variable that led to the shared virtual host leads to the private one.
+/// Every variable with the shared virtual host leads to the private one.
 fn make_private(variables: &mut IndexMap<String, String>, service: &str, vhost: &str, name: &str, password: &str) {
     let own = |suffix: &str| format!("{service}_{}_{suffix}", variable_form(vhost));
     let Some(old) = variables.get(&own("URL")).cloned() else { return };

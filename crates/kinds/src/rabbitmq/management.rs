@@ -1,4 +1,4 @@
-//! The management API, as the administrator: what is declared, messages, and what devenv keeps on the server.
+//! The management API, as the administrator: declared objects, messages, and devenv's own records on the server.
 
 use std::sync::LazyLock;
 
@@ -26,10 +26,10 @@ pub(super) struct Management {
 pub(super) enum ManagementError {
     #[error("the management API does not answer: {0}")]
     Unreachable(String),
-    /// The password is another one.
+    /// The password is wrong.
     #[error("the management API rejects the administrator: {0}")]
     Unauthorized(String),
-    /// The server's own words.
+    /// The server's own message.
     #[error("{0}")]
     Refused(String),
 }
@@ -44,7 +44,7 @@ impl Management {
         serde_json::from_slice(&answer).map_err(|error| ManagementError::Refused(format!("cannot decode its answer: {error}")))
     }
 
-    /// `None` if there is no such thing.
+    /// `None` if there is no such object.
     pub(super) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ManagementError> {
         match self.get(path).await {
             Ok(found) => Ok(Some(found)),
@@ -62,7 +62,7 @@ impl Management {
         Ok(serde_json::from_slice(&answer).unwrap_or_default())
     }
 
-    /// What is not there is removed already.
+    /// A missing object counts as removed.
     pub(super) async fn delete(&self, path: &str) -> Result<(), ManagementError> {
         match self.send(Method::DELETE, path, None).await {
             Err(ManagementError::Refused(reason)) if reason == NOT_FOUND => Ok(()),
@@ -70,7 +70,7 @@ impl Management {
         }
     }
 
-    /// Whether the user's password is this one. The user needs the right to look at the management at all.
+    /// Whether the user's password is this one. The user needs the right to use the management API.
     pub(super) async fn knows(&self, user: &str, password: &str) -> Result<bool, ManagementError> {
         let answer = CLIENT.get(format!("{}/whoami", self.root)).basic_auth(user, Some(password)).send().await.map_err(unreachable)?;
         Ok(answer.status().is_success())
@@ -93,7 +93,7 @@ impl Management {
     }
 }
 
-/// The most of an answer that is read, in bytes.
+/// The largest answer that is read, in bytes.
 const LARGEST: usize = 8 << 20;
 const NOT_FOUND: &str = "it does not exist";
 

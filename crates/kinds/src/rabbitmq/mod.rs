@@ -25,7 +25,7 @@ use crate::capability::{AddressError, Asker, Cause, FileField, ServiceKind, Vari
 
 pub use fields::Rabbitmq;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "rabbitmq";
 
 /// The kind itself.

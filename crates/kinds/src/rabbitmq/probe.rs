@@ -1,6 +1,6 @@
-//! A login over AMQP that opens the virtual host, as the application would.
+//! A login over AMQP that opens the virtual host, like the application's.
 //!
-//! The server takes connections only when its definitions are read and its queues are recovered.
+//! The server accepts connections only after it has read its definitions and recovered its queues.
 
 use async_trait::async_trait;
 use devenv_spec::OfKind;

@@ -74,7 +74,7 @@ impl Provisions for RabbitmqKind {
                     }));
                 }
             }
-            // The administrator makes leases and data sets in it, which takes rights like anybody's.
+            // The administrator creates leases and data sets in it, which needs rights like any other user's.
             for who in [user.as_str(), ADMINISTRATOR] {
                 let all = |permission: &Permission| {
                     [&permission.configure, &permission.write, &permission.read].iter().all(|rights| *rights == ".*")

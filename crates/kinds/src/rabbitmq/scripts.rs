@@ -1,8 +1,8 @@
 //! Definitions (`.json`) and messages (`.jsonl`), with their ledger: a global parameter of the server, which is exported and
 //! copied with everything else.
 //!
-//! Definitions that are there already are left as they are, so an attempt that was cut off is repeated. Messages that were
-//! published are not taken back: their row says so before the first is sent.
+//! Existing definitions are left as they are, so an interrupted attempt is repeated. Published
+//! messages cannot be undone: their row records the start before the first is sent.
 
 use std::{collections::HashMap, io::Read, time::Instant};
 
@@ -32,17 +32,17 @@ const DEFINITIONS: ScriptFormat = ScriptFormat("rabbitmq-definitions");
 const MESSAGES: ScriptFormat = ScriptFormat("rabbitmq-messages");
 
 const LEDGER: &str = "global-parameters/devenv_ledger";
-/// Between two words about how far it is.
+/// Between two progress messages.
 const TOLD_EVERY: u64 = 100;
 
 /// One line of a `.jsonl` file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Message {
-    /// The service's first, unless said.
+    /// Default: the service's first.
     #[serde(default)]
     vhost: Option<String>,
-    /// The default exchange, unless said: it knows every queue by its name.
+    /// The default exchange unless one is given: it routes to every queue by name.
     #[serde(default)]
     exchange: String,
     routing_key: String,
@@ -50,7 +50,7 @@ pub(super) struct Message {
     body: Value,
     #[serde(default)]
     headers: IndexMap<String, Value>,
-    /// `content_type` and the like, as the management names them.
+    /// `content_type` and others, with the names of the management API.
     #[serde(default)]
     properties: IndexMap<String, Value>,
 }
@@ -151,7 +151,7 @@ impl Broker {
         ScriptError::of(&self.service, error.to_string())
     }
 
-    /// Imports the file; how many things it defines.
+    /// Imports the file. Returns the number of objects that it defines.
     async fn define(&self, script: &Script) -> Result<u64, ScriptError> {
         let fail = |message: String| ScriptError::of(&script.path, message);
         let reading = script.clone();
@@ -175,10 +175,10 @@ impl Broker {
         Ok(count as u64)
     }
 
-    /// Publishes every message, in order; how many.
+    /// Publishes every message, in order. Returns the number.
     async fn publish(&self, script: &Script, sent: &mut u64, cx: &ScriptContext<'_>) -> Result<u64, ScriptError> {
         let reading = script.clone();
-        // Every line is read once before the first message is sent, so that a bad one leaves nothing behind.
+        // Every line is parsed before the first message is sent, so that a bad one has no effect.
         let messages = blocking(script, move || {
             let mut messages = Vec::new();
             lines(&reading, |number, line| {
@@ -216,7 +216,7 @@ impl Broker {
     }
 }
 
-/// Where it is published, and as what: kept on the disk, where its queue is.
+/// Where it is published, and its properties: persistent if its queue is durable.
 pub(super) fn published(message: &Message, vhost: &str) -> (String, Value) {
     let vhost = message.vhost.as_deref().unwrap_or(vhost);
     let exchange = if message.exchange.is_empty() { "amq.default" } else { &message.exchange };

@@ -28,7 +28,7 @@ impl Servers for RabbitmqKind {
         password_secrets(facts.first(["RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"]).unwrap_or("guest"))
     }
 
-    /// The user `guest` may log in from the server's own host alone, and answers all the same where the image allows it.
+    /// The user `guest` may log in only from the server's own host, and still gets an answer where the image allows it.
     fn question(&self, facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe> {
         let probe = RabbitmqProbe { port, user: user(facts).to_owned(), password: secret(PASSWORD), vhost: vhost(facts).to_owned() };
         Some(probe.into_probe())

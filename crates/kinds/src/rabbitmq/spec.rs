@@ -1,4 +1,4 @@
-//! What this kind writes into a spec, and reads back: its probe, its virtual hosts, where its scripts go. Pure.
+//! What this kind writes into a spec, and reads back: its probe, its virtual hosts, the targets of scripts. Pure.
 
 use devenv_spec::{OfKind, Probe, SecretRef, ServiceSpec};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub struct RabbitmqTarget {
     pub management: u16,
     /// The administrator's password.
     pub administrator: SecretRef,
-    /// Where messages go that name no virtual host.
+    /// The virtual host of messages that name none.
     pub vhost: String,
 }
 
@@ -31,7 +31,7 @@ pub struct RabbitmqProvision {
     pub vhosts: Vec<RabbitmqVhost>,
 }
 
-/// A virtual host that only its user and the administrator reach.
+/// A virtual host that only its user and the administrator can access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RabbitmqVhost {
     pub name: String,

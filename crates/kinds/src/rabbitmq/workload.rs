@@ -22,7 +22,7 @@ use crate::{
     transfer::Address,
 };
 
-/// For all messages of a queue.
+/// The time limit for all messages of a queue.
 const READ: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -39,10 +39,10 @@ impl Workloads for RabbitmqKind {
 struct Fields {
     /// The service.
     service: String,
-    /// How many work at once.
+    /// The number of concurrent clients.
     #[serde(default)]
     clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
+    /// Operations per second of all clients together: `400/s`.
     #[serde(default)]
     rate: Option<String>,
     /// The type of the durable queue.
@@ -80,7 +80,7 @@ impl WorkloadKind for RabbitmqMessages {
     }
 }
 
-/// How to ask whether it answers.
+/// How to check whether it answers.
 pub(super) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
     Ok(Arc::new(Broker::found(variables, service)?))
 }

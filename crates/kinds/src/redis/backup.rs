@@ -27,13 +27,13 @@ use crate::{
     capability::{Backups, Dumped, DumpedFile, RemoteSource, Restores, ServerSite, Transfers, VolumeRestore, Way},
 };
 
-/// Writers wait no longer.
+/// The longest time that writers wait.
 const HELD: Duration = Duration::from_secs(10);
 /// A dump that takes longer is stuck.
 const LIMIT: Duration = Duration::from_mins(10);
 const KEYS_AT_ONCE: usize = 500;
 
-/// Type, content and whether it expires, of each key: what a dump brings back, whatever its encoding in memory.
+/// Type, content and whether it expires, of each key: what a dump restores, whatever its encoding in memory.
 const DIGEST: &str = r"
 local out = {}
 for i, key in ipairs(KEYS) do
@@ -56,7 +56,7 @@ end
 return out
 ";
 
-/// Where the server looks for a dump at its start.
+/// The file that the server reads at its start.
 const FILE: &str = "dump.rdb";
 
 #[async_trait]
@@ -77,7 +77,7 @@ impl Backups for RedisKind {
     }
 }
 
-/// Where there is an append-only file too, Redis reads that and not the dump; from a dump alone, the container's start makes
+/// If there is an append-only file too, Redis reads that and not the dump; from a dump alone, the container's start makes
 /// the base of a new one.
 #[async_trait]
 impl VolumeRestore for RedisKind {
@@ -154,14 +154,14 @@ impl Server {
         Ok(Self { connection })
     }
 
-    /// Has the server write a dump, and takes it out of its container.
+    /// Makes the server write a dump, and copies it out of its container.
     async fn dump(&mut self, engine: &dyn Engine, container: &str, file: &Path) -> Result<Vec<Content>, BackupError> {
         self.until_idle().await?;
         let before = self.persistence().await?;
         self.ask::<()>(cmd("CLIENT").arg("PAUSE").arg(HELD.as_millis() as u64).arg("WRITE")).await?;
         let began = Instant::now();
         let written = async {
-            // The moment of the dump is this command's: the child that writes it has the data as it is now.
+            // The dump has the data as of this command: the child process that writes it has a copy of the memory.
             self.ask::<String>(&mut cmd("BGSAVE")).await?;
             let mut contents = self.contents().await?;
             if began.elapsed() >= HELD {
@@ -199,7 +199,7 @@ impl Server {
         Ok(contents)
     }
 
-    /// The keys that do not expire, by numbered database. Those that do may be gone by the time anybody compares.
+    /// The keys that do not expire, by numbered database. Expiring ones may be gone at the time of comparison.
     async fn contents(&mut self) -> Result<Vec<Content>, BackupError> {
         let keyspace = self.info("keyspace").await?;
         let mut contents = Vec::new();

@@ -1,8 +1,8 @@
-//! Causes of Redis's failures, each by the words it leaves. Pure.
+//! Causes of Redis's failures, recognised by their text. Pure.
 
 use crate::capability::{Cause, Place};
 
-/// Words are in small letters. The particular come before the general.
+/// The text is in lower case. Specific causes come before general ones.
 pub(super) const CAUSES: &[Cause] = &[
     Cause::new(
         Place::Log,

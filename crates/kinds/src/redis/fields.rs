@@ -1,4 +1,4 @@
-//! Redis, with its durability said plainly.
+//! Redis, with explicit durability.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -109,11 +109,11 @@ fn default_databases() -> u32 {
 
 const PORT: u16 = 6379;
 const USER: u32 = 999;
-/// Redis's own name for who logs in with nothing but a password; also the name of that password's secret.
+/// Redis's own name for the user who logs in with only a password; also the name of that password's secret.
 const DEFAULT_USER: &str = "default";
 const CONFIGURATION: &str = "/run/devenv/redis.conf";
-/// With an append-only file enabled, Redis starts from an empty one, and at its end overwrites the dump of what was
-/// there before: so where a volume holds only a dump, that becomes the file's base first. The entrypoint is the image's.
+/// With an append-only file enabled, Redis starts from an empty file, and at its end overwrites the existing
+/// dump: so if a volume contains only a dump, that becomes the file's base first. The entrypoint is the image's.
 const ADOPT_DUMP: &str = "\
 cd /data && if [ -f dump.rdb ] && ! [ -e appendonlydir ]; then \
 rm -rf adopted && mkdir adopted && cp dump.rdb adopted/appendonly.aof.1.base.rdb \
@@ -147,8 +147,8 @@ impl Describe for Redis {
             container.files.push(FileSpec::private(CERTIFICATE, USER, Template::secret(cx.secret("tls.crt"))));
             container.files.push(FileSpec::private(KEY, USER, Template::secret(cx.secret("tls.key"))));
         }
-        // Without persistence a dump of an earlier life would still be loaded from a volume: there is none then, unless
-        // a disk that faults work on is asked for.
+        // Without persistence an old dump would still be loaded from a volume: so there is no volume, unless
+        // a disk for faults is requested.
         let disk = cx.declared.faultable;
         container.mounts.push(if disk || self.persistent() { Mount::volume("data", "/data") } else { Mount::memory("/data") });
 
@@ -205,7 +205,7 @@ impl Redis {
         self.saves() || self.persistence.aof != Aof::Never
     }
 
-    /// On SIGTERM Redis writes what its durability promises: a whole dump takes longest.
+    /// On SIGTERM Redis writes what its durability promises: a complete dump takes longest.
     fn grace_seconds(&self) -> u64 {
         if self.saves() {
             30
@@ -234,8 +234,8 @@ impl Redis {
         for (name, value) in lines {
             let _ = writeln!(text, "{name} {value}");
         }
-        // Last, because the last line wins and everything else relies on these. Clients that reach the port have the
-        // password or nothing, so protected mode would only refuse our own clients.
+        // Last, because the last line wins and everything else depends on these. Clients that reach the port need the
+        // password, so protected mode would only refuse our own clients.
         text.push_str("appenddirname appendonlydir\nappendfilename appendonly.aof\nbind * -::*\n");
         text.push_str("dbfilename dump.rdb\ndir /data\nprotected-mode no\n");
         if self.tls {

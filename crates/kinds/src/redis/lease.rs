@@ -1,4 +1,4 @@
-//! Redis: a numbered database that nobody uses, with an ACL user who can select no other and administer nothing.
+//! Redis: an unused numbered database, with an ACL user who can select no other and has no administrative rights.
 //!
 //! Numbers are assigned from the highest down; one that contains keys is in use and skipped. A client that never
 //! selects a database is in number 0, as with any user; the URL of a lease names its number.
@@ -31,7 +31,7 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// What a lease may not do: reach other databases, other clients, the server itself.
+/// Commands that a lease may not use: they reach other databases, other clients or the server itself.
 const RULES: &[&str] = &[
     "~*",
     "&*",
@@ -48,7 +48,7 @@ const RULES: &[&str] = &[
     "-move",
     "-copy",
 ];
-/// For a number to become free.
+/// The time limit for a number to become free.
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl Leases for RedisKind {
@@ -129,12 +129,12 @@ struct Shared {
     cx: ProvisionContext,
     numbers: Arc<Numbers>,
     swept: tokio::sync::OnceCell<()>,
-    /// The connection for what a lease waits for.
+    /// The connection for requests that a lease waits for.
     desk: tokio::sync::Mutex<Option<MultiplexedConnection>>,
     work: TaskTracker,
 }
 
-/// Those that are leased, whatever has become of the server's address since.
+/// Leased numbers, even if the server's address has changed since.
 #[derive(Default)]
 struct Numbers {
     taken: Mutex<BTreeSet<u32>>,
@@ -188,8 +188,8 @@ impl RedisLeases {
                 return Err(LeaseError::NoNumber { service: shared.service.to_string(), count });
             }
         };
-        // All leases share one secret, so that it can be redacted from logs; what separates leases
-        // apart is that nobody can guess another's name.
+        // All leases share one secret, so that it can be masked in logs; leases are separate
+        // because nobody can guess another's name.
         let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
         let user = format!("{PREFIX}{number}_{lease}");
         let rules = allowed(&password, number);
@@ -234,7 +234,7 @@ impl RedisLeases {
             .await
     }
 
-    /// The highest number that is neither leased nor holds anything.
+    /// The highest number that is neither leased nor contains keys.
     async fn number(&self) -> Result<u32, LeaseError> {
         let shared = &self.shared;
         loop {
@@ -258,14 +258,14 @@ impl RedisLeases {
 }
 
 impl Shared {
-    /// Over a connection that is kept: connecting and logging in cost more than all that is asked here. Nothing is asked
-    /// that depends on which database the connection is in.
+    /// Over a connection that is kept: connecting and logging in cost more than all requests here. No request
+    /// depends on the connection's selected database.
     async fn ask<T: redis::FromRedisValue>(&self, question: &redis::Pipeline) -> Result<T, LeaseError> {
         let refused = |error| LeaseError::refused(&self.service, "lease a database", words(self.port, SessionError::Redis(error)));
         let kept = self.desk.lock().await.clone();
         if let Some(mut connection) = kept {
             match question.query_async(&mut connection).await {
-                // The server was restarted since the last question.
+                // The server was restarted since the last request.
                 Err(error) if error.is_io_error() || error.is_connection_dropped() => {}
                 answer => return answer.map_err(refused),
             }
@@ -317,13 +317,13 @@ fn numbers(keyspace: &str) -> BTreeSet<u32> {
 async fn remove(mut connection: MultiplexedConnection, user: &str, number: u32) -> Result<(), SessionError> {
     // Removing the user ends its connections too.
     redis::cmd("ACL").arg("DELUSER").arg(user).query_async::<()>(&mut connection).await?;
-    // One after the other: where the number cannot be selected, another database would be emptied.
+    // One after the other: if the number cannot be selected, another database would be emptied.
     redis::cmd("SELECT").arg(number).query_async::<()>(&mut connection).await?;
     redis::cmd("FLUSHDB").query_async::<()>(&mut connection).await?;
     Ok(())
 }
 
-/// The password as a hash, so that itself it is in no server's memory.
+/// The password as a hash, so that the password itself is in no server's memory.
 fn allowed(password: &str, number: u32) -> Vec<String> {
     let mut rules = vec!["reset".to_owned(), "on".to_owned(), format!("#{}", hex::encode(Sha256::digest(password)))];
     rules.extend(RULES.iter().map(|rule| (*rule).to_owned()));

@@ -1,4 +1,4 @@
-//! Redis: what `INFO` says.
+//! Redis: the metrics of `INFO`.
 
 use async_trait::async_trait;
 use devenv_spec::OfKind;

@@ -22,7 +22,7 @@ pub use fields::Redis;
 #[cfg(fuzzing)]
 pub use scripts::fuzzing;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "redis";
 
 /// The kind itself.

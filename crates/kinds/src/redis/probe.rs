@@ -1,4 +1,4 @@
-//! Redis: AUTH, PING, and nothing left to load.
+//! Redis: AUTH and PING succeed, and no data is left to load.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     probe::{ProbeContext, ProbeFailure, ProbeSuccess, connect},
 };
 
-/// The server answered and said no, or nothing was heard of it.
+/// The server refused, or did not answer.
 pub enum SessionError {
     Unreachable(ProbeFailure),
     Redis(RedisError),
@@ -67,7 +67,7 @@ async fn ask(port: u16, user: &str, password: &str, tls: Option<rustls::ClientCo
     }
 }
 
-/// Connects, logs in, lets `work` have the connection and drives it, all within this future.
+/// Connects, logs in, calls `work` with the connection and drives it, all within this future.
 pub async fn session<T, W>(
     port: u16,
     user: &str,
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// A connection that is logged in, and what has to be driven for it.
+/// A logged-in connection, and the driver that it needs.
 pub async fn open(
     port: u16,
     user: &str,
@@ -119,7 +119,7 @@ async fn unauthenticated(
 ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), SessionError> {
     let stream = Limited::new(connect(port).await.map_err(SessionError::Unreachable)?, LONGEST_ANSWER);
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    // The driver's own login hides what the server says to it.
+    // The driver's own login hides the server's answer.
     let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
     Ok(match tls {
         None => {

@@ -1,4 +1,4 @@
-//! ACL users: each as its rules say, with the password that devenv keeps.
+//! ACL users: each with the rules of the profile and the stored password.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ async fn apply(wanted: &RedisProvision, cx: &ProvisionContext) -> Result<Vec<Cha
 async fn provide(mut connection: MultiplexedConnection, users: &[(&str, &str, String)]) -> Result<Vec<Change>, ProvisionError> {
     let before = list(&mut connection).await?;
     for (name, rules, hash) in users {
-        // One command, so that no client ever meets the user half defined; one that is as asked notices nothing.
+        // One command, so that no client ever meets a half defined user; a user that is as requested notices nothing.
         let mut command = redis::cmd("ACL");
         command.arg("SETUSER").arg(name).arg(&["reset", "on", hash.as_str()]).arg(rules.split_whitespace().collect::<Vec<_>>());
         command
@@ -65,13 +65,13 @@ async fn provide(mut connection: MultiplexedConnection, users: &[(&str, &str, St
         (Some(before), Some(after)) if before != after => Some(Change::made(format!("ACL user `{name}` changed"))),
         _ => None,
     });
-    // It was created manually, or was in the profile before; both look the same, so it stays.
+    // It was created manually, or was in the profile before; the two cannot be distinguished, so it stays.
     let strangers = after.keys().filter(|name| *name != "default" && !users.iter().any(|(wanted, ..)| wanted == name));
     let strangers = strangers.map(|name| Change::drift(format!("ACL user `{name}` is not in the profile and was kept")));
     Ok(changed.chain(strangers).collect())
 }
 
-/// The users' rules as the server writes them, by name. Passwords stand in it as hashes.
+/// The users' rules as the server writes them, by name. Passwords are hashes in it.
 async fn list(connection: &mut MultiplexedConnection) -> Result<BTreeMap<String, String>, ProvisionError> {
     let lines: Vec<String> =
         redis::cmd("ACL").arg("LIST").query_async(connection).await.map_err(|error| failed("read the ACL users", &error))?;

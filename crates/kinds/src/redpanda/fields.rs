@@ -1,7 +1,7 @@
-//! Redpanda, with the interface of Kafka.
+//! Redpanda, with Kafka's protocol.
 //!
-//! Its development mode answers before data is on disk: what it acknowledged survives a kill, not a power cut. Cluster
-//! settings stand in its bootstrap file, which a volume takes in once, at its first start.
+//! Its development mode answers before data is on disk: acknowledged data survives a kill, but not a power cut. Cluster
+//! settings are in its bootstrap file, which a volume reads only once, at its first start.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -118,7 +118,7 @@ impl Redpanda {
     }
 }
 
-/// In megabytes, for Redpanda itself: a tenth of a limit is left to the rest of the container.
+/// In megabytes, for Redpanda itself: a tenth of a limit is for the rest of the container.
 fn memory(limit: Option<Size>) -> u64 {
     limit.map_or(1024, |limit| (limit.bytes() >> 20) * 9 / 10)
 }

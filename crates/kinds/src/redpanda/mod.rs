@@ -1,4 +1,4 @@
-//! Redpanda: another server of Kafka's protocol, which does all that Kafka's abilities ask of one.
+//! Redpanda: another server of Kafka's protocol, with all the abilities of Kafka's kind.
 
 mod fields;
 
@@ -11,7 +11,7 @@ use crate::{
 
 pub use fields::Redpanda;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "redpanda";
 
 /// The kind itself.

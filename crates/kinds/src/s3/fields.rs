@@ -1,7 +1,7 @@
 //! An S3-compatible store: versitygw over a directory.
 //!
-//! It takes its root keys from arguments or variables alone, and both are seen by `inspect`. So a shell, which the image
-//! has, reads them from a file that only root reads, and becomes the gateway: then they are in that process alone.
+//! It accepts its root keys only as arguments or variables, and `inspect` shows both. So a shell, which the image
+//! has, reads them from a file that only root can read, and becomes the gateway: then they are only in that process.
 
 use devenv_spec::{ContainerSpec, FileSpec, Mount, Probe, SecretRef, Stop, Template, Variable};
 use schemars::JsonSchema;

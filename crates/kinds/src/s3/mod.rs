@@ -10,7 +10,7 @@ use crate::capability::{ServiceKind, abilities};
 
 pub use fields::S3;
 
-/// As profiles and records name it.
+/// The name in profiles and records.
 pub const NAME: &str = "s3";
 
 /// The kind itself.

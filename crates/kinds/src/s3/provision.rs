@@ -1,4 +1,4 @@
-//! Buckets, made by requests that `rusty-s3` signs: two verbs are all that is needed.
+//! Creates buckets with requests that `rusty-s3` signs: two verbs are sufficient.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     provision::{Change, ProvisionContext, ProvisionError},
 };
 
-/// Any region signs; this one is what such stores and clients assume.
+/// Any region can be signed; such stores and clients assume this one.
 const REGION: &str = "us-east-1";
 
-/// How long a signed request is good for. It is sent at once; clocks of containers and host may differ a little.
+/// How long a signed request is valid. It is sent at once; clocks of containers and host may differ a little.
 const VALID: Duration = Duration::from_mins(5);
 
 static CLIENT: LazyLock<Client> =
@@ -39,7 +39,7 @@ async fn apply(wanted: &S3Provision, cx: &ProvisionContext) -> Result<Vec<Change
             continue;
         }
         let answer = send(Method::PUT, bucket.create_bucket(&credentials).sign(VALID)).await?;
-        // 409: it exists, and belongs to us or another user; HEAD would have found it if we could access it.
+        // 409: it exists, and belongs to us or another user; HEAD would have found it if we had access.
         if answer.status().is_success() {
             changes.push(Change::made(format!("bucket `{name}` created")));
         } else {
@@ -60,7 +60,7 @@ fn bucket(port: u16, name: &str) -> Result<Bucket, ProvisionError> {
 }
 
 async fn send(method: Method, url: url::Url) -> Result<Response, ProvisionError> {
-    // Without the URL, which holds the signature.
+    // Without the URL, which contains the signature.
     CLIENT.request(method, url).send().await.map_err(|error| ProvisionError::Unreachable { reason: error.without_url().to_string() })
 }
 

@@ -1,6 +1,6 @@
-//! From the profile's paths to scripts: the files, their order, kind and checksum.
+//! Finds the scripts of the profile's paths: the files, their order, format and checksum.
 //!
-//! The project's own files come first; what it lacks is looked for among the shipped ones, so that a shipped profile
+//! The project's own files come first; missing ones are looked for among the built-in ones, so that a built-in profile
 //! works in an empty directory.
 
 use std::{
@@ -34,7 +34,7 @@ impl Script {
 #[derive(Debug, Default)]
 pub struct Gathered {
     pub scripts: Vec<Script>,
-    /// What was left out, and other things that the user should know.
+    /// Skipped files, and other notes for the user.
     pub notices: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts, notices: &mut Vec<S
     }
 }
 
-/// How deep directories are looked into, and how many files are counted there.
+/// How deep directories are searched, and how many files are counted there.
 const DEEPEST: usize = 4;
 const MOST_ENTRIES: usize = 10_000;
 
@@ -132,7 +132,7 @@ fn entries(directory: &Path, scripts: &dyn Scripts, depth: usize) -> io::Result<
         let entry = entry?;
         let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
         let divides = !folder::is_passed_over(&name) && path.is_dir() && scripts.directory(&path).is_none();
-        // What cannot be read in there is not applied either.
+        // What cannot be read there is not applied either.
         let inside =
             divides.then(|| if depth < DEEPEST { self::entries(&path, scripts, depth + 1).unwrap_or_default() } else { Vec::new() });
         entries.push(Entry { name, inside });
@@ -152,7 +152,7 @@ fn format_of(scripts: &dyn Scripts, name: &str, content: &Content) -> Result<Scr
     })
 }
 
-/// `lower` is a name in small letters.
+/// `lower` is a lower-case name.
 fn known_format(scripts: &dyn Scripts, lower: &str) -> Option<ScriptFormat> {
     let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(lower);
     scripts.format(plain, plain.len() != lower.len())
@@ -171,7 +171,7 @@ impl Checksums {
                 names.sort();
                 let mut digest = Digester::default();
                 for name in names {
-                    // Such a directory is flat: one within it could be a link that leads back.
+                    // Such a directory is flat: a directory in it could be a link that leads back.
                     let known = self.of_file(&path.join(&name))?;
                     digest.add(name.as_encoded_bytes());
                     digest.add(known.checksum.as_bytes());
@@ -212,7 +212,7 @@ impl Checksums {
 }
 
 impl Checksums {
-    /// What a script reads counts for it: a change there is a change of the script.
+    /// Files that a script includes count as part of it: if one changes, the script changes.
     fn add_read(&self, known: &mut Known, kind: &dyn Scripts, script: &Path, format: ScriptFormat, project: &Path) -> io::Result<()> {
         let read = kind.reads(script, format, project);
         if read.is_empty() {
@@ -230,7 +230,7 @@ impl Checksums {
     }
 }
 
-/// A checksum, and on the way what the file's beginning says.
+/// Computes the checksum, and examines the file's beginning on the way.
 #[derive(Default)]
 struct Digester {
     digest: Sha256,

@@ -1,8 +1,8 @@
 //! PURE: which files of a directory are applied, and in which order.
 //!
-//! Scripts go in the order of their names, byte by byte, in every locale. Folders of migration tools are known by how their
-//! files are called: the ways up go in the tool's order, and a way down never. What is no script is an error that names all
-//! of it at once, before anything is applied; a directory in a directory is passed over with a word.
+//! Scripts are ordered by name, byte by byte, in every locale. Folders of migration tools are recognised by the names of their
+//! files: up migrations are applied in the tool's order, and down migrations never. Other files are an error that names all
+//! of them at once, before anything is applied; a directory in a directory is skipped with a note.
 
 use std::cmp::Ordering;
 
@@ -12,26 +12,26 @@ use super::ScriptError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
-    /// What is in it, if it is a directory and not a script by itself.
+    /// Its entries, if it is a directory and not a script itself.
     pub(super) inside: Option<Vec<Entry>>,
 }
 
-/// What is applied, as paths below the directory.
+/// The files to apply, as paths below the directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listing {
     pub(super) files: Vec<Listed>,
-    /// What the user should know.
+    /// Notes for the user.
     pub(super) notices: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) name: String,
-    /// Applied again when it changes, as its tool does.
+    /// Applied again when it changes, as in its tool.
     pub(super) repeatable: bool,
 }
 
-/// What editors, version control and migration tools leave beside scripts.
+/// Files that editors, version control and migration tools leave beside scripts.
 pub(super) fn is_passed_over(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -42,7 +42,7 @@ pub(super) fn is_passed_over(name: &str) -> bool {
         || name.starts_with('#')
 }
 
-/// `is_script` knows the files of the service's kind by their names. `path` is the directory as users write it.
+/// `is_script` recognises the files of the service's kind by name. `path` is the directory as users write it.
 pub(super) fn list(path: &str, entries: Vec<Entry>, is_script: &dyn Fn(&str) -> bool) -> Result<Listing, ScriptError> {
     let mut entries: Vec<Entry> = entries.into_iter().filter(|entry| !is_passed_over(&entry.name)).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -119,7 +119,7 @@ fn of_tool(path: &str, entries: &[Entry], is_script: &dyn Fn(&str) -> bool) -> R
     pairs(path, entries, is_script)
 }
 
-/// Prisma and Diesel: a directory for each step.
+/// Prisma and Diesel: one directory for each step.
 fn directories(path: &str, entries: &[Entry], up: &str, down: Option<&str>) -> Result<Listing, ScriptError> {
     let mut listing = Listing::default();
     let mut strange = Vec::new();
@@ -139,7 +139,7 @@ fn directories(path: &str, entries: &[Entry], up: &str, down: Option<&str>) -> R
         .hint("move it elsewhere, or list the files to apply one by one"))
 }
 
-/// How tools call the two files of a step. Where a dot divides, one of the two is enough to know them.
+/// How tools name the two files of a step. With a dot, one of the two is enough to recognise them.
 const PAIRS: [(&str, &str); 5] =
     [(".up.sql", ".down.sql"), (".do.sql", ".undo.sql"), ("-up.sql", "-down.sql"), ("_up.sql", "_down.sql"), (".up.pgsql", ".down.pgsql")];
 
@@ -170,7 +170,7 @@ fn pairs(path: &str, entries: &[Entry], is_script: &dyn Fn(&str) -> bool) -> Res
     Ok(Some(listing))
 }
 
-/// 2 before 10; what has the same number by name.
+/// 2 before 10; equal numbers by name.
 fn by_number(a: &str, b: &str) -> Ordering {
     let number = |name: &str| {
         let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
@@ -179,7 +179,7 @@ fn by_number(a: &str, b: &str) -> Ordering {
     number(a).cmp(&number(b)).then_with(|| a.cmp(b))
 }
 
-/// What Flyway reads from a name.
+/// The parts of a Flyway file name.
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
     kind: char,
@@ -246,7 +246,7 @@ fn flyway(path: &str, entries: &[Entry]) -> Result<Listing, ScriptError> {
     Ok(Listing { files: found.into_iter().map(|(version, name)| Listed { name, repeatable: version.kind == 'R' }).collect(), notices })
 }
 
-/// A word on the order, for an error in a script that may lack what a later one makes.
+/// A note on the order, for an error in a script that may lack what a later one creates.
 pub(super) fn remark_on_order(failed: &str, all: &[&str]) -> Option<String> {
     let split = |path: &str| path.rsplit_once('/').map(|(folder, name)| (folder.to_owned(), name.to_owned()));
     let (folder, name) = split(failed)?;

@@ -1,4 +1,4 @@
-//! Data sets of one entry a line, whatever server they are for.
+//! Data sets with one entry per line, for any server.
 
 use std::io::{BufRead, BufReader};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Script, ScriptError, source};
 
-/// Calls with every line that is not empty, with its number.
+/// Calls `with` for every line that is not empty, with its number.
 pub(crate) fn lines(script: &Script, mut with: impl FnMut(u64, &str) -> Result<(), ScriptError>) -> Result<(), ScriptError> {
     let fail = |error: std::io::Error, line| ScriptError::of(&script.path, format!("cannot be read: {error}")).at(line);
     let input = BufReader::with_capacity(256 * 1024, source::open(script).map_err(|error| fail(error, None))?);

@@ -1,8 +1,8 @@
 //! Scripts and data sets: applied once each, in order, and recorded in a ledger that lives with the data.
 //!
-//! The ledger is part of the data (a table of each database, a key of Redis, a topic of Kafka), so it travels with every
-//! copy of a volume and can never say something else than the data. Where a server has transactions, a script and its
-//! row are one of them; where a script refuses that, its row says so before the script begins. [`plan`] decides, the
+//! The ledger is part of the data (a table of each database, a key of Redis, a topic of Kafka), so every copy of a volume
+//! includes it and it always agrees with the data. If a server has transactions, a script and its
+//! row are one; if a script cannot run in a transaction, its row records the start first. [`plan`] decides, and the
 //! modules of the servers act. The reconciler calls [`apply`] after provisioning and before ready.
 
 pub mod files;
@@ -33,7 +33,7 @@ use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource};
 pub use files::Gathered;
 use plan::{INTERRUPTED, Verdict};
 
-/// What is recorded in one database, or in a service that has none.
+/// The records of one database, or of a service without databases.
 pub type DatabaseRecords = (Option<String>, Vec<Recorded>);
 
 /// Which scripts of a set.
@@ -55,23 +55,23 @@ impl Choice {
     }
 }
 
-/// What the data said before and says after applying, also after a failure.
+/// The ledger before and after applying, also after a failure.
 pub struct Applied {
     pub before: Vec<DatabaseRecords>,
     pub after: Vec<DatabaseRecords>,
-    /// What the user should know of the files, such as directories that were passed over.
+    /// Notes about files, such as skipped directories.
     pub notices: Vec<String>,
     pub result: Result<(), ScriptError>,
 }
 
-/// Applies what is pending, in order, and stops at the first failure.
+/// Applies pending scripts, in order, and stops at the first failure.
 ///
-/// One at a time for each service: whatever another one has begun there is taken for what a dead run has left behind.
+/// One run at a time for each service: an unfinished script of another run is taken for one of a dead run.
 pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> Result<Applied, ScriptError> {
     let before = recorded(set, cx).await?;
     let (mut after, mut notices) = (before.clone(), Vec::new());
     let mut result = Ok(());
-    // Every file is found before the first is applied, so that one that cannot be leaves nothing half-done.
+    // Every file is found before the first is applied, so that a missing one leaves nothing half done.
     let mut sources = Vec::new();
     for source in set.sources.iter().filter(|source| choice.takes(source)) {
         match gather(set, source, cx).await {
@@ -91,7 +91,7 @@ pub async fn apply(set: &ScriptSet, choice: Choice, cx: &ScriptContext<'_>) -> R
     Ok(Applied { before, after, notices, result })
 }
 
-/// What the ledger of a source says.
+/// Reads the ledger of a source.
 fn known_of<'a>(ledgers: &'a mut [DatabaseRecords], source: &ScriptSource) -> &'a mut Vec<Recorded> {
     let known = ledgers.iter_mut().find(|(database, _)| database.as_deref() == source.place.database());
     &mut known.expect("the ledger of every source has been read").1
@@ -105,7 +105,7 @@ fn is_pending(scripts: &[Script], known: &[Recorded]) -> bool {
     scripts.iter().any(|script| matches!(verdict(script, known), Verdict::Apply | Verdict::Interrupted))
 }
 
-/// `known` is what the source's ledger says, and is kept true. Where it says that nothing is pending, no server is asked.
+/// `known` is the source's ledger, and is kept up to date. If nothing is pending, no server is asked.
 async fn apply_source(
     set: &ScriptSet,
     source: &ScriptSource,
@@ -122,7 +122,7 @@ async fn apply_source(
     let mut result = Ok(());
     for script in scripts {
         if verdict(script, known) == Verdict::Interrupted {
-            // What an earlier run had on its way may have begun only since, and may be at work.
+            // A script that an earlier run had sent may have started only since, and may still run.
             store.settle(cx).await?;
             *known = store.recorded().await?;
         }
@@ -148,7 +148,7 @@ async fn apply_source(
     }
 }
 
-/// With a word on the order in which scripts go, where that may be the reason.
+/// With a note on the order of scripts, if that may be the reason.
 fn remarked(mut error: ScriptError, script: &Script, scripts: &[Script]) -> ScriptError {
     let paths: Vec<&str> = scripts.iter().map(|script| script.path.as_str()).collect();
     if let Some(remark) = folder::remark_on_order(&script.path, &paths) {
@@ -166,7 +166,7 @@ fn interrupted(set: &ScriptSet, script: &Script, known: &[Recorded]) -> ScriptEr
     ScriptError::of(&script.path, message).hint(ways_on(set.service.as_str(), &script.path))
 }
 
-/// What can be done about a script of which only a part is applied.
+/// What to do about a script that is partly applied.
 pub(crate) fn ways_on(service: &str, path: &str) -> String {
     format!(
         "it is not applied again by itself: run `devenv reset {service}` to start over, `devenv ledger accept {path}` if the data is complete, \
@@ -188,7 +188,7 @@ pub async fn recorded(set: &ScriptSet, cx: &ScriptContext<'_>) -> Result<Vec<Dat
     Ok(found)
 }
 
-/// The ledger from what was recorded and from today's files. Reads files only if they changed; asks no server.
+/// The ledger from the records and from the current files. Reads files only if they changed; asks no server.
 pub async fn view(
     set: &ScriptSet,
     recorded: &[DatabaseRecords],
@@ -212,7 +212,7 @@ pub fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
     entries.iter().filter(|entry| entry.state == LedgerState::Changed).cloned().collect()
 }
 
-/// Records today's file as what was applied, without touching data. `false` if no source of the set has that path.
+/// Records the current file as what was applied, without touching data. `false` if no source of the set has that path.
 pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let mut accepted = false;
     for (source, script) in found(set, path, cx).await? {
@@ -224,7 +224,7 @@ pub async fn accept(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Resu
     Ok(accepted)
 }
 
-/// Applies a script again from its beginning, whatever is recorded of it. `false` if no source of the set has that path.
+/// Applies a script again from its beginning, whatever its recorded state. `false` if no source of the set has that path.
 pub async fn run_again(set: &ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let mut ran = false;
     for (source, script) in found(set, path, cx).await? {
@@ -247,7 +247,7 @@ async fn found<'a>(set: &'a ScriptSet, path: &str, cx: &ScriptContext<'_>) -> Re
     Ok(found)
 }
 
-/// Where each script of today's files is applied, and its checksum, in order: what decides what they leave behind.
+/// Where each script of the current files is applied, and its checksum, in order: this determines the resulting data.
 pub async fn fingerprint(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(String, String)>, ScriptError> {
     let mut found = Vec::new();
     for source in &set.sources {

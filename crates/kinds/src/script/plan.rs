@@ -1,17 +1,17 @@
-//! PURE: what is to be applied, what has changed since it was, and what the ledger looks like from outside.
+//! PURE: what must be applied, what has changed since it was, and the ledger as users see it.
 
 use devenv_api::{LedgerEntry, LedgerMode, LedgerState};
 
 use crate::capability::Script;
 pub use crate::capability::{Recorded, RecordedState};
 
-/// What follows for one script.
+/// The decision for one script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Apply,
-    /// It was applied as it is today.
+    /// The current file was applied.
     Keep,
-    /// It was applied once in another form: drift, for the user to resolve.
+    /// A former version of it was applied: drift, for the user to resolve.
     Changed,
     /// It was interrupted half-way without a transaction: the user must resolve it.
     Interrupted,
@@ -24,13 +24,13 @@ pub fn decide(script: &Script, recorded: Option<&Recorded>) -> Verdict {
         (RecordedState::Running | RecordedState::Interrupted, _) if same => Verdict::Interrupted,
         (RecordedState::Applied, LedgerMode::Once | LedgerMode::OnChange) if same => Verdict::Keep,
         (RecordedState::Applied, LedgerMode::Once) => Verdict::Changed,
-        // An interrupted file that was edited since: that is the user's answer to the interruption.
+        // The user has edited the interrupted file since, which resolves the interruption.
         (RecordedState::Running | RecordedState::Interrupted | RecordedState::Failed, _)
         | (RecordedState::Applied, LedgerMode::OnChange | LedgerMode::Always) => Verdict::Apply,
     }
 }
 
-/// The ledger as users see it: every declared script in its order, then what was applied and has no file any more.
+/// The ledger as users see it: every declared script in order, then applied ones without a file.
 pub fn view(service: &str, database: Option<&str>, scripts: &[&Script], recorded: &[Recorded]) -> Vec<LedgerEntry> {
     let entry = |path: &str, checksum: &str, mode, state, found: Option<&Recorded>| LedgerEntry {
         service: service.to_owned(),
@@ -63,7 +63,7 @@ pub fn view(service: &str, database: Option<&str>, scripts: &[&Script], recorded
             entry(&script.path, checksum, script.mode, state, found)
         })
         .collect();
-    // What failed and has no file any more is nothing: it left no data, and nobody wants it.
+    // A failed script without a file is left out: it changed no data.
     let gone =
         recorded.iter().filter(|found| found.state != RecordedState::Failed && scripts.iter().all(|script| script.path != found.path));
     entries.extend(gone.map(|found| {

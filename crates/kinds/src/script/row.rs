@@ -24,7 +24,7 @@ pub(crate) struct Row {
     rows: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// The journal of a file that is applied in parts: how many of its commands are done, and the database selected then.
+    /// The journal of a file that is applied in parts: the number of commands done, and the database selected then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     done: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,12 +46,12 @@ impl Row {
         Self { done: Some(done), selected: Some(selected.to_owned()), ..Self::running(script) }
     }
 
-    /// Where a file that was cut off goes on.
+    /// Where an interrupted file continues.
     pub(crate) fn journal(self, script: &Script) -> Option<(u64, String)> {
         (self.state == "running" && self.checksum == script.checksum).then_some((self.done?, self.selected.unwrap_or_default()))
     }
 
-    /// A file that was cut off and has a journal is to be applied, from where it stopped.
+    /// An interrupted file with a journal must be applied, from where it stopped.
     pub(crate) fn resumable(self) -> Self {
         match self.done {
             Some(done) if self.state == "running" => {
@@ -66,12 +66,12 @@ impl Row {
         Self { error: Some(INTERRUPTED.to_owned()), ..Self::of(script, "interrupted") }
     }
 
-    /// Cut off by an error, which says what came of it.
+    /// Interrupted by an error, which describes the result.
     pub(crate) fn interrupted_by(script: &Script, error: &ScriptError) -> Self {
         Self { error: Some(error.to_string()), ..Self::of(script, "interrupted") }
     }
 
-    /// To be applied from its beginning: somebody has asked for that.
+    /// To be applied from its beginning, on request.
     pub(crate) fn forgotten(script: &Script) -> Self {
         Self::of(script, "failed")
     }

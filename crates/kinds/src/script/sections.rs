@@ -1,10 +1,10 @@
-//! PURE: files of migration tools that hold the way up and the way down: the lines of the way down are left out.
+//! PURE: files of migration tools with an up and a down part: the lines of the down part are left out.
 //!
-//! To a database's client the markers are comments, so it would run both ways and nothing would be left.
+//! The markers are comments for a database's client, so it would run both parts and nothing would be left.
 
 use std::io::{self, BufRead, Read};
 
-/// A file's beginning, long enough for a licence above the first marker.
+/// The part of a file that is examined, long enough for a licence above the first marker.
 pub(crate) const HEAD: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ enum Way {
     Down,
 }
 
-/// Whether a file begins, after blank lines and comments, with a marker of a tool that divides files.
+/// Whether a file begins, after blank lines and comments, with a marker of such a tool.
 pub(crate) fn is_divided(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     for line in head.split(|byte| *byte == b'\n') {
@@ -46,12 +46,12 @@ fn way(line: &[u8]) -> Option<Way> {
     }
 }
 
-/// Whether a comment begins the way down, in a file that does not begin with a marker.
+/// Whether a comment begins the down part, in a file that does not begin with a marker.
 pub(crate) fn begins_way_down(comment: &[u8]) -> bool {
     way(comment) == Some(Way::Down)
 }
 
-/// The lines of the way up; the others are empty, so that every line keeps its number.
+/// The lines of the up part; the others are empty, so that every line keeps its number.
 pub(crate) struct OnlyUp<R> {
     input: R,
     line: Vec<u8>,

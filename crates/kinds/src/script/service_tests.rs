@@ -212,7 +212,7 @@ async fn redis_takes_commands_and_keys_once_and_over_tls_too() {
         assert!(accept(&project.set, "seed/03-keys.jsonl", &project.context().await).await.unwrap());
         assert_eq!(drift(&ledger(&project.set, &project.context().await).await.unwrap()), []);
         assert_eq!(project.cli(&["get", "k:0"]), "0");
-        // The ledger goes with the data.
+        // The ledger is removed with the data.
         project.cli(&["flushall"]);
         assert!(ledger(&project.set, &project.context().await).await.unwrap().iter().all(|entry| entry.state == LedgerState::Pending));
     }
@@ -238,7 +238,7 @@ async fn a_flush_in_a_file_leaves_the_ledger_and_a_file_that_was_cut_off_goes_on
     let began = std::time::Instant::now();
     let entries = project.apply().await.unwrap();
     assert_eq!((entries[0].rows, began.elapsed().as_secs() < 20), (Some(2004), true));
-    // As a run leaves it that is killed behind the second part.
+    // The state that a run leaves when it is killed after the second part.
     let row = project.cli(&["hget", "devenv:ledger", "seed/01.redis"]);
     let row = row.replace("\"applied\"", "\"running\"").replacen('{', "{\"done\":1000,\"selected\":\"0\",", 1);
     project.cli(&["hset", "devenv:ledger", "seed/01.redis", &row]);

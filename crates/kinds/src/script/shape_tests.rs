@@ -1,4 +1,4 @@
-//! The scripts and data sets of the five shipped shapes, applied to real servers as their profiles declare them.
+//! The scripts and data sets of the five built-in example profiles, applied to real servers as the profiles declare them.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ fn kind(shape: &str, service: &str, kind: &str) -> Kind {
     serde_json::from_value(json!({ kind: profile["services"][service][kind].clone() })).unwrap()
 }
 
-/// An empty project: everything is found among the shipped files.
+/// An empty project: everything is found among the built-in files.
 async fn applied(set: &ScriptSet, vault: &Vault, container: &str) -> Vec<LedgerEntry> {
     let (project, checksums) = (tempfile::tempdir().unwrap(), Checksums::default());
     let cx = ScriptContext {
@@ -140,7 +140,7 @@ async fn the_shapes_caches_and_queues_are_seeded() {
         project.set.sources[0].paths.clone_from(&redis.seed);
         applied(&project.set, &project.vault, &project.server.id).await;
         let found = project.cli(&key);
-        // A time to live has begun to run.
+        // Its time to live has started.
         assert!(found == wanted || key[2] == "ttl" && (290..=300).contains(&found.parse().unwrap()), "{shape}: {found}");
         if shape == "platform-wrapper" {
             assert_eq!(project.cli(&["-n", "1", "exists", "rate:1"]), "1");

@@ -1,6 +1,6 @@
-//! Reading a script's bytes: decompressed on the host as they flow, with what has been read counted.
+//! Reads a script's bytes: decompresses them on the host as a stream, and counts what has been read.
 //!
-//! Decompression is the host's, in pure Rust, because no image promises to hold gzip, xz and zstd.
+//! The host decompresses, in pure Rust, because not every image contains gzip, xz and zstd.
 
 use std::{
     io::{self, BufReader, Cursor, Read},
@@ -23,7 +23,7 @@ use super::{
 
 const CHUNK: usize = 256 * 1024;
 
-/// The script's bytes, decompressed as its name asks.
+/// The script's bytes, decompressed according to its name.
 pub(crate) fn open(script: &Script) -> io::Result<Box<dyn Read + Send>> {
     open_counted(script, Arc::default())
 }
@@ -85,7 +85,7 @@ pub(crate) struct Flow {
     reader: tokio::task::JoinHandle<()>,
 }
 
-/// How far it is, and what went wrong with reading it.
+/// The progress, and an error while reading it.
 #[derive(Clone, Default)]
 pub(crate) struct Meter {
     read: Arc<AtomicU64>,
@@ -110,13 +110,13 @@ impl Meter {
 
 /// The script's bytes with `blanked` overwritten by spaces, and `trailer` after them.
 ///
-/// If the file cannot be read to its end, the flow ends without its trailer: a reader that needs to know that the script is
+/// If the file cannot be read to its end, the stream ends without its trailer: a reader that must know that the script is
 /// complete puts what completes it (the ledger's row, the COMMIT) there and nowhere else.
 pub(crate) fn flow(script: &Script, blanked: Vec<Range<u64>>, trailer: Bytes) -> Flow {
     flow_through(script, trailer, |input| Box::new(self::blanked(input, blanked)))
 }
 
-/// The same, with the bytes as `change` makes them.
+/// The same, with the bytes changed by `change`.
 pub(crate) fn flow_through(
     script: &Script,
     trailer: Bytes,
@@ -149,7 +149,7 @@ pub(crate) fn flow_through(
             }
         }
         if !trailer.is_empty() {
-            // The receiver is gone only if nobody wants the rest.
+            // There is no receiver only if nobody needs the rest.
             sender.blocking_send(trailer).ok();
         }
     });
@@ -171,7 +171,7 @@ impl Flow {
         self.chunks.recv().await
     }
 
-    /// As something to read from.
+    /// As a reader.
     pub(crate) fn into_reader(self) -> Pin<Box<dyn AsyncRead + Send>> {
         let stream = futures_util::stream::unfold(self, |mut flow| async move { Some((Ok::<_, io::Error>(flow.next().await?), flow)) });
         Box::pin(tokio_util::io::StreamReader::new(Box::pin(stream)))
@@ -180,7 +180,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        // The thread ends by itself at its next send; this only spares one that has not begun.
+        // The thread ends at its next send; this only stops one that has not started.
         self.reader.abort();
     }
 }

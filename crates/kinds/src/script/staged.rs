@@ -1,4 +1,4 @@
-//! Scripts that go on in the container without us, because all that they need is there. Called by the kinds that stage scripts.
+//! Scripts that continue in the container without the daemon, because everything that they need is there. Called by the kinds that stage scripts.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use devenv_engine::ExecRequest;
 
 use super::{ScriptContext, ScriptError};
 
-/// How such a script is known in the container's list of processes.
+/// The name of such a script in the container's list of processes.
 pub(crate) const NAME: &str = "devenv-staged-script";
 
-/// Whether any staged script, of whichever run, is still at work in the container.
+/// Whether any staged script, of whatever run, still runs in the container.
 pub(crate) async fn is_alive(cx: &ScriptContext<'_>) -> Result<bool, ScriptError> {
     let command = "grep -l -a 'devenv-staged-[s]cript' /proc/[0-9]*/cmdline 2>/dev/null | grep -q .";
     let request = ExecRequest {

@@ -1,4 +1,4 @@
-//! What the tests against real servers share: the engine of this machine, and containers that end with their test.
+//! What the tests against real servers share: the engine of this machine, and containers that are removed after their test.
 
 use std::{
     process::{Command, Stdio},

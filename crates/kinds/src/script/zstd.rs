@@ -4,9 +4,9 @@ use std::io::{self, BufRead, Read};
 
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
-/// What a frame that only holds remarks begins with, but for the last four bits.
+/// The beginning of a skippable frame, without the last four bits.
 const REMARKS: u32 = 0x184d_2a50;
-/// As much memory as `zstd -d` gives to a file without being asked.
+/// The memory that `zstd -d` grants a file by default.
 const LARGEST_WINDOW: u64 = 1 << 27;
 
 pub(super) struct Frames<R: Read> {
@@ -23,7 +23,7 @@ enum State<R: Read> {
 }
 
 impl<R: BufRead> Frames<R> {
-    /// Fails if it does not begin as such a file does.
+    /// Fails if it is not such a file.
     pub(super) fn new(input: R) -> io::Result<Self> {
         let mut frames = Self { state: State::Between(input) };
         frames.open()?;
@@ -33,7 +33,7 @@ impl<R: BufRead> Frames<R> {
         Ok(frames)
     }
 
-    /// The next frame that holds data, if there is one.
+    /// The next frame with data, if there is one.
     fn open(&mut self) -> io::Result<()> {
         let State::Between(mut input) = std::mem::replace(&mut self.state, State::Ended) else { return Ok(()) };
         while !input.fill_buf()?.is_empty() {
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(read(&[frame(b""), two.clone(), frame(b"")].concat()).unwrap(), "two");
         let whole = [one, two, remarks].concat();
         for cut in 1..whole.len() {
-            // Where a frame ends, a file may end.
+            // A file may end where a frame ends.
             let (text, at_end) = (read(&whole[..cut]), [13, 25].contains(&cut));
             assert_eq!(text.is_ok(), at_end, "{cut}: {text:?}");
         }

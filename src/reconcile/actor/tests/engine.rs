@@ -1,4 +1,4 @@
-//! What the engine does that nobody asked for: it goes away, is late, has taken a subnet or a port, has things twice.
+//! What the engine does unexpectedly: it is away, is late, has a subnet or a port in use, has objects twice.
 
 use crate::{
     engine::{Engine, EngineError, EngineEvent, EngineEventKind, Labels, NetworkCreate, fake::FakeEngine},

@@ -1,4 +1,4 @@
-//! What must hold whatever happens in whatever order: chance decides, and a seed makes it happen again.
+//! Invariants that hold in any order of events: the order is random, and a seed reproduces it.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn up_to(dice: &mut StdRng, milliseconds: u64) -> Duration {
 async fn something_happens(world: &World, life: &mut Lifecycle, dice: &mut StdRng) {
     let name = ["db", "api"][dice.random_range(0..2)];
     let verb = [ServiceAction::Restart, ServiceAction::Stop, ServiceAction::Start][dice.random_range(0..3)];
-    // What is refused, for it is not up, has happened all the same.
+    // A refused command (it is not up) counts as well.
     match dice.random_range(0..10) {
         0..3 => {
             if let Some(container) = world.find(name).await {
@@ -57,7 +57,7 @@ async fn at_most_one_operation_per_service_runs_at_a_time_and_each_ends() {
             tokio::time::sleep(up_to(&mut dice, 60)).await;
             something_happens(&world, &mut life, &mut dice).await;
         }
-        // No command follows it: no message may say that there was one.
+        // No command follows it: no message may claim that there was one.
         let turn = life.handle.up(world.spec()).await.unwrap();
         let Ok(view) = tokio::time::timeout(Duration::from_mins(10), life.handle.until_up(turn)).await else {
             panic!("seed {seed}: never up: {:#?}", life.handle.view());

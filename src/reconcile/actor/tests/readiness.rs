@@ -1,4 +1,4 @@
-//! A service is ready only if it runs, each wait ends with a reason, and what is edited is what runs.
+//! A service is ready only if it runs, each wait ends with a reason, and edited files are the ones that run.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -84,7 +84,7 @@ async fn every_wait_for_a_dependency_that_cannot_come_ends_and_names_it() {
     let view = life.up(&world).await;
     assert!(view.blocked_by("api").unwrap().why.contains("never completes"), "{:?}", view.blocked);
 
-    // It may complete, and does not: the wait ends in the end.
+    // It may complete, and does not: the wait has a limit.
     edit(&mut world, 0, |db| db.restart.policy = RestartWhen::Never);
     let life = world.start().await;
     let turn = life.handle.up(world.spec()).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_service_that_becomes_a_process_gives_up_its_container_first() {
     );
     life.kill().await;
 
-    // The same where the daemon ended in between.
+    // The same if the daemon ended in between.
     let mut world = World::new();
     let life = world.start().await;
     life.up(&world).await;

@@ -1,4 +1,4 @@
-//! A daemon's worth of an environment, on a scripted engine and a scripted service runtime.
+//! One environment of a daemon, on a fake engine and a fake service runtime.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -38,7 +38,7 @@ pub(super) struct World {
     pub(super) specs: Vec<ServiceSpec>,
 }
 
-/// A daemon's life: dropped, it is killed.
+/// A daemon's lifetime: dropping it kills the daemon.
 pub(super) struct Lifecycle {
     pub(super) handle: Handle,
     pub(super) tasks: JoinSet<()>,
@@ -46,12 +46,12 @@ pub(super) struct Lifecycle {
 
 pub(super) struct FakeServiceRuntime {
     engine: FakeEngine,
-    /// How long a settling takes.
+    /// How long a start takes until it is ready.
     pub(super) settles_in: Mutex<Duration>,
-    /// What the next settlings of a service come to; without any they succeed at once.
+    /// The results of the next starts of a service; without any they succeed.
     pub(super) settlings: Mutex<HashMap<String, VecDeque<Result<String, Evidence>>>>,
     pub(super) runs: Mutex<HashMap<ServiceName, u32>>,
-    /// The run of the version that is kept.
+    /// The run of the kept version.
     pub(super) kept: Mutex<Option<u32>>,
 }
 
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// Starts a daemon's worth of it, on what the one before left.
+    /// Starts a daemon for it, on what the former one left.
     pub(super) async fn start(&self) -> Lifecycle {
         let store = Store::open(self.directory.path()).unwrap();
         let record = store.records().unwrap().into_iter().next();
@@ -243,7 +243,7 @@ impl World {
         names
     }
 
-    /// What an engine is left with: containers and networks.
+    /// What remains in an engine: containers and networks.
     pub(super) async fn leftovers(&self) -> usize {
         self.containers().await.len() + self.engine.networks(&Self::owner()).await.unwrap().len()
     }

@@ -49,7 +49,7 @@ impl FaultKind for KafkaFill {
     }
 }
 
-/// Random bytes, which no compression makes small.
+/// Random bytes, which cannot be compressed.
 pub(super) async fn fill(server: &Broker, topic: String, bytes: u64) -> Result<Effect, String> {
     let config = config(server);
     let work = tokio::task::spawn_blocking(move || {

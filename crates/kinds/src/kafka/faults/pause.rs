@@ -1,4 +1,4 @@
-//! A broker that is away past its session.
+//! A broker that is paused longer than its session timeout.
 
 use devenv_faults::{Action, ExpectedEffect, FaultKind, Injection, Refusal, Suspended, Target, Undoing, Values};
 

@@ -1,7 +1,7 @@
 //! The few Kafka requests that probing and provisioning need, over one connection that lives inside the caller's future.
 //!
-//! librdkafka keeps threads and reconnects by itself, which is wrong for one question every 10 ms to a broker that is not
-//! there yet. All requests are in their last fixed-layout versions or older, which brokers from 2.1 to 4.x answer.
+//! librdkafka keeps threads and reconnects by itself, which is wrong for one request every 10 ms to a broker that is not
+//! running yet. All requests use their last fixed-layout versions or older, which brokers from 2.1 to 4.x answer.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub enum WireError {
 }
 
 impl WireError {
-    /// The group's coordinator is being made, loads, or moves: the same question may be answered in a moment.
+    /// The group's coordinator is being created, loads, or moves: the same request may succeed in a moment.
     pub fn is_coming(&self) -> bool {
         matches!(self, Self::Refused { code: 14..=16, .. })
     }
@@ -59,7 +59,7 @@ pub struct Topic {
     pub leaders: Vec<i32>,
 }
 
-/// What a request asks about; `None` is everything.
+/// The topics of a request; `None` is everything.
 pub type Names<'a> = Option<&'a [&'a str]>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         answer.int()
     }
 
-    /// Commits offset 0 as a consumer that is no member: only an empty or unknown group takes it.
+    /// Commits offset 0 as a consumer that is no member: only an empty or unknown group accepts it.
     pub async fn commit_start(&mut self, group: &str, topics: &[(String, u32)]) -> Result<(), WireError> {
         let mut body = BytesMut::new();
         put_string(&mut body, group);
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// One refusal per topic; an existing topic is one too.
+    /// Returns one refusal per topic; an existing topic is one too.
     pub async fn create_topics(&mut self, topics: &[NewTopic<'_>]) -> Result<Vec<Outcome>, WireError> {
         let mut body = BytesMut::new();
         put_array(&mut body, topics, |body, topic| {
@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         answer.array(|answer| Ok(Outcome { name: answer.string()?, code: answer.short()?, message: answer.nullable()? }))
     }
 
-    /// The values of the named settings of topics, as they are in force, by topic.
+    /// The current values of the named settings of topics, by topic.
     pub async fn topic_settings(&mut self, topics: &[(&str, Vec<&str>)]) -> Result<HashMap<String, Vec<(String, String)>>, WireError> {
         let mut body = BytesMut::new();
         put_array(&mut body, topics, |body, (topic, names)| {
@@ -200,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(topics.into_iter().collect())
     }
 
-    /// Sets these settings of a topic and leaves its others as they are.
+    /// Changes these settings of a topic and leaves its others as they are.
     pub async fn alter_topic(&mut self, topic: &str, settings: &[(&str, &str)]) -> Result<(), WireError> {
         let mut body = BytesMut::new();
         put_array(&mut body, &[topic], |body, topic| {
@@ -246,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// Kafka's answer to making a topic that is there.
+/// Kafka's error for creating an existing topic.
 pub const TOPIC_ALREADY_EXISTS: i16 = 36;
 const TOPIC: i8 = 2;
 const ADMIN_MILLISECONDS: i32 = 10_000;
@@ -257,7 +257,7 @@ pub struct NewTopic<'a> {
     pub settings: Vec<(&'a str, &'a str)>,
 }
 
-/// What became of one thing of several that a request names.
+/// The outcome for one of several items of a request.
 pub struct Outcome {
     pub name: String,
     pub code: i16,
@@ -271,7 +271,7 @@ impl Outcome {
     }
 }
 
-/// An answer that is read from its front; it may end anywhere.
+/// An answer that is read from the front; it may end anywhere.
 struct Answer(Bytes);
 
 impl Answer {
@@ -305,7 +305,7 @@ impl Answer {
 
     fn array<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, WireError>) -> Result<Vec<T>, WireError> {
         let length = self.int()?;
-        // Every item has at least one byte, so a wild length ends at the end of the answer, not of the memory.
+        // Every item has at least one byte, so a wrong length ends at the end of the answer, not of the memory.
         (0..length).map(|_| item(self)).collect()
     }
 }
@@ -334,7 +334,7 @@ fn check(what: impl FnOnce() -> String, code: i16) -> Result<(), WireError> {
     if code == 0 { Ok(()) } else { Err(WireError::Refused { what: what(), code }) }
 }
 
-/// Kafka's own names for what is met while it starts or is asked for something odd.
+/// Kafka's names of errors that occur while it starts or for unusual requests.
 fn name(code: i16) -> String {
     match code {
         3 => "UNKNOWN_TOPIC_OR_PARTITION",

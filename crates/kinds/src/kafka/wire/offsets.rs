@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// By topic, those that there are.
+/// By topic, those that exist.
 fn offsets(answer: &mut Answer, mut read: impl FnMut(&mut Answer) -> Result<(i32, i64, i16), WireError>) -> Result<Vec<Offset>, WireError> {
     let topics = answer.array(|answer| {
         let topic = answer.string()?;

@@ -1,4 +1,4 @@
-//! What it takes to leave nothing behind: topics and groups are listed by their prefix, and deleted.
+//! Lists topics and groups by their prefix, and deletes them.
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -1,4 +1,4 @@
-//! No connection left.
+//! All connections in use.
 
 use super::{
     NAME,
@@ -10,7 +10,7 @@ use crate::{
     sql_faults::SqlFault,
 };
 
-/// More than any server that is set up for development has.
+/// More than any server for development allows.
 const MOST: usize = 2000;
 /// The server's numbers for too many connections, of all users and of this one.
 const TOO_MANY: [u16; 2] = [1040, 1203];

@@ -1,4 +1,4 @@
-//! A lock that is not let go.
+//! A lock that is not released.
 
 use devenv_faults::{Form, Parameter};
 
@@ -12,7 +12,7 @@ use crate::{
     sql_faults::SqlFault,
 };
 
-/// The server's number for a lock that is not had in time.
+/// The server's error number for a lock time-out.
 const LOCKED: u16 = 1205;
 
 pub(super) const FAULT: SqlFault = SqlFault::lock(

@@ -1,4 +1,4 @@
-//! Faults that MariaDB knows itself, done as its superuser where that is needed.
+//! MariaDB's own faults, injected as its superuser where that is needed.
 
 mod exhaust;
 mod lock;
@@ -19,7 +19,7 @@ use crate::{
 };
 use server::Server;
 
-/// The step that makes a server take writes again.
+/// The undo step that makes a server accept writes again.
 const WRITABLE: &str = "mariadb-writable";
 
 #[async_trait]

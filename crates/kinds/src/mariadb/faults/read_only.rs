@@ -1,4 +1,4 @@
-//! A server that takes no writes, as a replica.
+//! A server that accepts no writes, like a replica.
 
 use devenv_spec::OfKind;
 use serde_json::json;
@@ -13,12 +13,12 @@ use crate::{
     sql_faults::SqlFault,
 };
 
-/// The server's number for a statement that an option prevents.
+/// The server's error number for a statement that an option prevents.
 const PREVENTED: u16 = 1290;
 
 pub(super) const FAULT: SqlFault = SqlFault::read_only("mariadb-read-only", NAME, "Refuse the writes of all users but the superuser.");
 
-/// A server that its profile makes read-only is refused: undoing would make it take writes.
+/// A server that its profile makes read-only is refused: the undo would make it writable.
 pub(super) async fn inject(server: &Server, site: &mut dyn FaultSite) -> Result<Effect, String> {
     let mut session = server.superuser().await?;
     let now = within(session.rows("SELECT @@GLOBAL.read_only")).await?.map_err(|error| reason(&error))?;
@@ -38,7 +38,7 @@ pub(super) async fn set(server: &Server, on: bool) -> Result<(), String> {
     set.map_err(|error| reason(&error))
 }
 
-/// Whether the application's user is refused what it may do else, and what would change nothing.
+/// Whether the application's user is refused a write that it may normally do. The write would change nothing.
 async fn look(server: &Server) -> Result<Effect, String> {
     if server.is_roots() {
         return Ok(Effect::no("the first database belongs to the superuser, who may still write"));

@@ -1,4 +1,4 @@
-//! The faults on a real server: each is seen by an application, and gone when it is undone.
+//! The faults on a real server: an application sees each, and it is gone after the undo.
 
 use std::{path::Path, time::Duration};
 
@@ -83,7 +83,7 @@ async fn app(server: &Server) -> Session {
     server.session("app", "app").await.unwrap()
 }
 
-/// Until a server has noticed what its clients did.
+/// Waits until a server has noticed what its clients did.
 async fn until_works(server: &Server, statement: &str) {
     for _ in 0..100 {
         if let Ok(mut session) = server.session("app", "app").await
@@ -116,7 +116,7 @@ async fn each_fault_is_seen_by_the_application_and_ends_when_it_is_undone() {
     let effect = site.inject(Action::Exhaust { leave: 0 }).await;
     assert!(effect.observed && effect.what.contains("Too many connections"), "{effect:?}");
     assert_eq!(server.session("app", "app").await.err().as_ref().and_then(code), Some(1040));
-    // For a moment, the session that was just refused still holds the place that is kept for the superuser.
+    // For a moment, the session that was just refused still holds the superuser's reserved connection.
     let superuser = async {
         while server.session("root", "app").await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;

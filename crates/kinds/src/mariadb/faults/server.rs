@@ -19,7 +19,7 @@ use crate::{
 
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// One server, and the ways into it.
+/// One server, and how to log in.
 #[derive(Clone)]
 pub(super) struct Server {
     declared: MariadbProvision,
@@ -39,12 +39,12 @@ impl Server {
         self.declared.databases.first().map(|database| database.name.as_str()).unwrap_or_default()
     }
 
-    /// Whether the first database belongs to the superuser, to whom some restrictions do not apply.
+    /// Whether the first database belongs to the superuser, who is exempt from some restrictions.
     pub(super) fn is_roots(&self) -> bool {
         self.declared.databases.first().is_none_or(|database| database.owner == SUPERUSER)
     }
 
-    /// To the database, the first one unless said, as its owner; as the superuser to a database that no profile declares.
+    /// Connects to the database (default: the first one) as its owner; as the superuser if the profile does not declare the database.
     pub(super) fn owner(&self, database: Option<&str>) -> Result<Login, String> {
         let wanted = database.unwrap_or_else(|| self.database());
         let mut login = self.root(Some(wanted))?;
@@ -71,7 +71,7 @@ pub(super) async fn within<T>(question: impl Future<Output = Result<T, Error>>) 
     timeout(ANSWER, question).await.map_err(|_| format!("the server did not answer within {ANSWER:?}"))
 }
 
-/// Keeps the session for as long as the handle lives.
+/// Keeps the session as long as the handle lives.
 pub(super) fn hold<S: Send + 'static>(session: S) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let _session = session;

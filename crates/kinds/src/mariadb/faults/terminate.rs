@@ -1,4 +1,4 @@
-//! Sessions that are ended.
+//! Terminated sessions.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     sql_faults::{self, SqlFault},
 };
 
-/// The server's number for a session that has ended by itself.
+/// The server's error number for a killed session.
 const NO_SESSION: u16 = 1094;
 
 pub(super) const FAULT: SqlFault = SqlFault::terminate("mariadb-terminate", NAME);
@@ -30,7 +30,7 @@ pub(super) async fn inject(
 
 async fn end(server: Server, database: Option<String>) -> Result<Effect, String> {
     let mut session = server.superuser().await?;
-    // One of our own, so that the end of a session is seen even where nobody else has one.
+    // A session of our own, so that the effect is visible even if no other session exists.
     let mut victim = within(server.owner(database.as_deref())?.open()).await?.map_err(|error| reason(&error))?;
     let condition = database.map(|name| format!(" AND DB = {}", literal(&name))).unwrap_or_default();
     let query = format!(

@@ -1,4 +1,4 @@
-//! No connection left.
+//! All connections in use.
 
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -12,7 +12,7 @@ use crate::{
     sql_faults::SqlFault,
 };
 
-/// More than any server that is set up for development has.
+/// More than any server for development allows.
 const MOST: usize = 2000;
 
 pub(super) const FAULT: SqlFault = SqlFault::exhaust("postgres-exhaust", NAME);

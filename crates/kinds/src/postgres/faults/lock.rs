@@ -1,4 +1,4 @@
-//! A lock that is not let go.
+//! A lock that is not released.
 
 use devenv_faults::{Form, Parameter};
 use tokio_postgres::error::SqlState;

@@ -1,4 +1,4 @@
-//! Faults that PostgreSQL knows itself, done as its superuser where that is needed.
+//! PostgreSQL's own faults, injected as its superuser where that is needed.
 
 mod exhaust;
 mod lock;
@@ -18,7 +18,7 @@ use crate::{
 };
 use session::Server;
 
-/// The step that makes a server take writes again.
+/// The undo step that makes a server accept writes again.
 const WRITABLE: &str = "postgres-writable";
 
 #[async_trait]

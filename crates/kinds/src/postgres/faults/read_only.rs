@@ -1,4 +1,4 @@
-//! A server that takes no writes, as a standby.
+//! A server that accepts no writes, like a standby.
 
 use std::time::Duration;
 

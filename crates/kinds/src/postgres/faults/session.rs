@@ -19,7 +19,7 @@ use crate::{
 
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
-/// One server, and the ways into it.
+/// One server, and how to log in.
 #[derive(Clone)]
 pub(super) struct Server {
     declared: PostgresProvision,
@@ -33,7 +33,7 @@ pub(super) struct Session {
     driver: AbortOnDropHandle<()>,
 }
 
-/// How to log in, and what is trusted where that is encrypted.
+/// The login, and the certificates to trust for an encrypted connection.
 pub(super) struct Way {
     config: Config,
     tls: Option<rustls::ClientConfig>,
@@ -46,7 +46,7 @@ impl Server {
         Ok(Self { declared, vault: site.vault().clone(), authority: site.authority().to_owned() })
     }
 
-    /// To the database, the first one unless said; as its owner, or as the superuser.
+    /// To the database (default: the first one), as its owner or as the superuser.
     pub(super) fn login(&self, database: Option<&str>, superuser: bool) -> Result<Way, String> {
         let server = &self.declared;
         let first = server.databases.first();
@@ -65,7 +65,7 @@ impl Server {
 
     pub(super) async fn session(&self, way: &Way) -> Result<Session, tokio_postgres::Error> {
         let (client, connection) = connect(&way.config, way.tls.clone()).await?;
-        // How it ends is seen by the client.
+        // The client notices how it ends.
         Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(connection.map(drop))) })
     }
 
@@ -82,7 +82,7 @@ impl Server {
     }
 }
 
-/// For as long as the handle lives.
+/// Keeps the session as long as the handle lives.
 pub(super) fn hold(session: Session) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let Session { client, driver } = session;

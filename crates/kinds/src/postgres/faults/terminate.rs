@@ -1,4 +1,4 @@
-//! Sessions that are ended.
+//! Terminated sessions.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) async fn inject(
 
 async fn end(server: Server, database: Option<String>) -> Result<Effect, String> {
     let session = server.superuser(None).await?;
-    // One of our own, so that the end of a session is seen even where nobody else has one.
+    // A session of our own, so that the effect is visible even if no other session exists.
     let victim = server.session(&server.login(database.as_deref(), false)?).await.map_err(|error| server.words(&error))?;
     let condition = database.map(|name| format!(" AND datname = {}", literal(&name))).unwrap_or_default();
     let query = format!(

@@ -1,4 +1,4 @@
-//! What a server is started with: settings, libraries of extensions, shared memory.
+//! The settings of a server: parameters, libraries of extensions, shared memory.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use devenv_spec::Size;
 
 use super::{ACCESS, CERTIFICATE, Declared, IDENTITIES, KEY, Postgres};
 
-/// What must be loaded at start: extension, its library, whether there is also something to create. Citus insists on
-/// being the first.
+/// Libraries that must be loaded at start: extension, library, whether `CREATE EXTENSION` is needed too. Citus must
+/// be the first.
 const PRELOADED: &[(&str, &str, Creation)] = &[
     ("citus", "citus", Creation::Everywhere),
     ("timescaledb", "timescaledb", Creation::Everywhere),
@@ -29,11 +29,11 @@ const PRELOADED: &[(&str, &str, Creation)] = &[
     ("set_user", "set_user", Creation::Everywhere),
 ];
 
-/// Where `CREATE EXTENSION` has something to do.
+/// Where `CREATE EXTENSION` is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Creation {
     Everywhere,
-    /// In the database that its own setting names, and in no other.
+    /// Only in the database that its own setting names.
     OneDatabase,
     /// A library without SQL objects.
     Nowhere,
@@ -70,7 +70,7 @@ impl Postgres {
         settings
     }
 
-    /// What the extensions need, then what the user asked for besides.
+    /// The settings that the extensions need, then those of the user.
     fn preloaded<'a>(&'a self, declared: &[Declared<'_>]) -> Vec<&'a str> {
         let wanted = |extension: &str| declared.iter().any(|database| database.extensions.contains(&extension));
         let mut libraries: Vec<&str> =
@@ -89,7 +89,7 @@ pub(super) fn creation(extension: &str) -> Creation {
     PRELOADED.iter().find(|(name, ..)| *name == extension).map_or(Creation::Everywhere, |(.., creation)| *creation)
 }
 
-/// For parallel queries: the engine's usual 64 MiB are soon too small. A cap, not a reservation, and within the limit.
+/// For parallel queries: the engine's default of 64 MiB is soon too small. A limit, not a reservation, and within the memory limit.
 pub(super) fn shared_memory(limit: Option<Size>) -> Size {
     let usual = Size::mebibytes(256);
     limit.map_or(usual, |limit| usual.max(Size::mebibytes((limit.bytes() >> 20) / 4)).min(limit))

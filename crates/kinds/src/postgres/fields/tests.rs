@@ -1,4 +1,4 @@
-//! What a PostgreSQL service becomes, as plain data.
+//! The description of a PostgreSQL service, as plain data.
 
 use super::*;
 use devenv_spec::EnvironmentSpec;

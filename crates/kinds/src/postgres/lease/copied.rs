@@ -1,4 +1,4 @@
-//! The variables of a lease: everything that led to the shared database leads to the copy. Pure.
+//! The variables of a lease: every variable with the shared database leads to the copy. Pure.
 
 use devenv_spec::{ServiceName, variable_form};
 use indexmap::IndexMap;

@@ -1,4 +1,4 @@
-//! Dropping what was leased, many databases at once: they share the checkpoint that every drop waits for.
+//! Drops leased databases, many at once: they share the checkpoint that every drop waits for.
 
 use std::{sync::MutexGuard, time::Duration};
 
@@ -16,22 +16,22 @@ use crate::{
     postgres::provision::{identifier, literal},
 };
 
-/// Databases dropped at the same time, at most, and by half of the connections that the server has to spare.
+/// The most databases that are dropped at the same time; they use at most half of the server's free connections.
 const DROPPING: usize = 64;
-/// Dropping waits until no database has been given back for so long.
+/// Dropping waits until no database has been released for this long.
 const QUIET: Duration = Duration::from_millis(500);
-/// In mebibytes: where those that wait to be dropped take so much, it waits no longer.
+/// In mebibytes: if databases that wait to be dropped take more, dropping starts at once.
 const GATHERED: u64 = 48;
 /// How often what is in the way of a drop is cleared away.
 const TRIES: usize = 3;
-/// In mebibytes: a database of an earlier daemon's, which nobody knows.
+/// In mebibytes: the assumed size of a database of an earlier daemon.
 const USUAL: u32 = 8;
 
 /// A database to be dropped.
 pub(super) struct PendingDrop {
     name: String,
     size: u32,
-    /// Its permit among the pending drops; none if there was none available.
+    /// Its permit among the pending drops; `None` if none was available.
     _share: Option<OwnedSemaphorePermit>,
 }
 
@@ -50,7 +50,7 @@ impl PostgresLeases {
         shared.more.notify_one();
         let shared = shared.clone();
         self.shared.work.spawn(async move {
-            // Who drops looks once more after the turn is over, so that nothing is left to nobody.
+            // The task that drops looks once more at the end, so that no database is left over.
             while !shared.pending().is_empty() {
                 let Ok(_turn) = shared.dropping.try_lock() else { return };
                 while shared.pending().iter().map(|pending| u64::from(pending.size)).sum::<u64>() < GATHERED {
@@ -69,9 +69,9 @@ impl Shared {
         self.pending.lock().expect("no code panics while it holds this lock")
     }
 
-    /// All at the same moment, and with them what is given back before the first is dropped: each says at once that its files
-    /// are of no use any more, before the checkpoints that they wait for get to writing them. The first makes one begin,
-    /// and the rest share the one after it.
+    /// Drops all at the same moment, and databases that are released before the first is dropped: each declares at once that its files
+    /// are not needed any more, before the checkpoints that they wait for write them. The first one starts a checkpoint,
+    /// and the others share the one after it.
     async fn drop_databases(&self) {
         let together = self.sessions.spare().await.unwrap_or_default().clamp(2, DROPPING * 2) / 2;
         let next = |room: usize| {
@@ -85,8 +85,8 @@ impl Shared {
             first.into_iter().zip(clients).map(|(one, client)| self.drop_database(one, ready(client)).boxed()).collect();
         let mut is_first = true;
         while !dropping.is_empty() {
-            // Both branches are cancel-safe: what is being dropped stays in the set, and a notice that is lost was of what
-            // the next turn finds.
+            // Both branches are cancel-safe: running drops stay in the set, and a lost notice concerned databases that
+            // the next round finds.
             tokio::select! {
                 Some(()) = dropping.next() => is_first = false,
                 () = self.more.notified(), if is_first && dropping.len() < together => {

@@ -1,16 +1,16 @@
-//! Private databases, copied from a pristine copy and made ahead.
+//! Private databases, copied from a template and made ahead.
 //!
 //! PostgreSQL cannot copy a database with open connections, so the first lease creates a template that accepts no
 //! connections, and every private database is a copy of that. The template's comment says what it was made from;
 //! if the database differs from that (recreated, other scripts applied), template and copies are recreated too.
 //!
-//! A name is given to one lease and never again: it is random, leaves the pool when it is given out, and is dropped
-//! afterwards, whether or not its client ever heard of it.
+//! A name is used for one lease only: it is random, leaves the pool when it is granted, and is dropped
+//! afterwards, whether or not its client received it.
 //!
-//! What costs most is none of this but the checkpoint that every drop waits for: it writes each file of each database
+//! The most expensive part is the checkpoint that every drop waits for: it writes each file of each database
 //! made since the last one to the disk, and copies made in the meantime take as long. So drops are collected until no client
 //! asks for a while or they take too much of the disk, because drops at the same time share a checkpoint; and the newest copy
-//! is handed out first: it is used and dropped before any checkpoint has written it.
+//! is granted first: it is used and dropped before any checkpoint has written it.
 
 mod copied;
 mod drops;
@@ -48,7 +48,7 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// In mebibytes: beyond that, new leases wait, for disks fill faster than they empty.
+/// In mebibytes: beyond that, new leases wait, because disks fill faster than they empty.
 const LEFT: u32 = 160;
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -110,16 +110,16 @@ struct PostgresLeases {
 
 struct Shared {
     sessions: Arc<Sessions>,
-    /// Databases that are leased, ready to be, being made or dropped, whatever has become of the profile since; their size
+    /// Databases that are leased, ready, or being made or dropped, even if the profile has changed since; their size
     /// in mebibytes.
     alive: Arc<Mutex<HashMap<String, u32>>>,
     /// By database. Held while a template is made.
     pools: tokio::sync::Mutex<BTreeMap<String, Arc<DatabasePool>>>,
-    /// As many as of one database, of all of them.
+    /// Limits the copies of one database, and of all of them.
     making: Semaphore,
     pending: Mutex<Vec<PendingDrop>>,
     more: Notify,
-    /// Held by the one who drops.
+    /// Held by the task that drops.
     dropping: tokio::sync::Mutex<()>,
     left: Arc<Semaphore>,
     work: TaskTracker,
@@ -130,7 +130,7 @@ impl PostgresLeases {
         Self::with(service, provision, cx, Arc::default())
     }
 
-    /// The same leases on the server as it is now.
+    /// The same leases for the server's new address and declarations.
     fn renewed(self, provision: &PostgresProvision) -> Self {
         let sessions = &self.shared.sessions;
         if sessions.provision == *provision {
@@ -154,11 +154,11 @@ impl PostgresLeases {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A database of its own, with what `database` holds; its name.
+    /// A private copy of `database`. Returns its name.
     async fn take(&self, database: &str, data: &str) -> Result<String, LeaseError> {
         let shared = &self.shared;
         let taken = async {
-            // Never closed; and what was left is dropped in the end.
+            // The semaphore is never closed; everything is dropped in the end.
             drop(shared.left.acquire().await);
             let wanted = shared.database(database);
             let pool = self.pool(wanted, data).await?;
@@ -172,7 +172,7 @@ impl PostgresLeases {
         tokio::time::timeout(LIMIT, taken).await.unwrap_or_else(|_| Err(shared.refused("copy a database", "it took longer than a minute")))
     }
 
-    /// Makes the copies that are missing, in tasks of their own: who waits for one may go.
+    /// Makes the missing copies, in tasks of their own: a caller that waits for one may disconnect.
     fn fill(&self, pool: &Arc<DatabasePool>, wanted: &PostgresDatabase) {
         for _ in 0..pool.begin() {
             let (leases, pool, wanted) = (self.clone(), pool.clone(), wanted.clone());
@@ -180,7 +180,7 @@ impl PostgresLeases {
                 let name = leases.shared.name(pool.size);
                 let made = leases.shared.make(&name, &wanted, pool.strategy).await;
                 if made.is_err() {
-                    // It may be there, without what comes after its creation.
+                    // It may exist, but incomplete.
                     leases.discard(vec![name.clone()]);
                 }
                 match pool.arrive(made.map(|()| name)) {
@@ -217,7 +217,7 @@ impl PostgresLeases {
         Ok(())
     }
 
-    /// The copies of the database as it is now; made, with the template, if there are none yet.
+    /// The copies of the current database; made, with the template, if there are none yet.
     async fn pool(&self, wanted: &PostgresDatabase, data: &str) -> Result<Arc<DatabasePool>, LeaseError> {
         let shared = &self.shared;
         let template = template_name(&wanted.name);
@@ -266,13 +266,13 @@ impl Drop for Awaited<'_> {
 }
 
 impl Shared {
-    /// The profile's; the caller has looked it up there.
+    /// The database from the profile, which the caller has validated.
     fn database(&self, name: &str) -> &PostgresDatabase {
         let databases = &self.sessions.provision.databases;
         databases.iter().find(|database| database.name == name).unwrap_or(&databases[0])
     }
 
-    /// A new one.
+    /// A new copy.
     fn name(&self, size: u32) -> String {
         let name = format!("{PREFIX}{}", new_id());
         self.alive().insert(name.clone(), size);

@@ -1,7 +1,7 @@
-//! Copies of one state of one database: made ahead, handed to waiting callers, and never more than needed.
+//! Copies of one state of one database: made ahead, given to waiting callers, and never more than needed.
 //!
-//! Pure bookkeeping: it decides what to do, and [`super`] does it. A caller that finds no copy ready gets the copy that
-//! is finished next, which was mostly begun before.
+//! Pure bookkeeping: it decides what to do, and [`super`] does it. A caller that finds no copy ready gets the next copy that
+//! is finished, which usually has been started before.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::lease::LeaseError;
 
-/// Copies made ahead at first, and at most: a lease that finds none doubles them. As many as are small enough.
+/// The number of copies made ahead, initially and at most: a lease that finds none doubles it. Limited by size.
 const AHEAD: usize = 4;
 const MOST_AHEAD: u64 = 8;
-/// What the copies made ahead may take on disk.
+/// The disk space for copies made ahead.
 const AHEAD_BYTES: u64 = 512 << 20;
 /// Copies made at the same time.
 pub(super) const MAKING: usize = 3;
@@ -31,22 +31,22 @@ pub(super) enum Taken {
 pub(super) struct DatabasePool {
     /// What the template was made from.
     pub(super) key: String,
-    /// When the server was started: another one may have other data behind it.
+    /// When the server was started: after a restart it may have other data.
     pub(super) started: String,
-    /// How the server copies a database of this size fastest.
+    /// The fastest way to copy a database of this size.
     pub(super) strategy: &'static str,
-    /// Of a copy, in mebibytes.
+    /// The size of a copy, in mebibytes.
     pub(super) size: u32,
     most: usize,
     state: Mutex<PoolState>,
 }
 
 struct PoolState {
-    /// The newest is given out first.
+    /// The newest is granted first.
     ready: Vec<String>,
     waiting: VecDeque<Waiter>,
     making: usize,
-    /// Copies to have ahead; none of what is outdated.
+    /// The number of copies to have ahead; zero for an outdated pool.
     wanted: usize,
 }
 
@@ -58,7 +58,7 @@ impl DatabasePool {
         Self { key, started, strategy, size, most, state: Mutex::new(state) }
     }
 
-    /// For one who takes a copy. Call [`Self::begin`] afterwards.
+    /// For a caller that takes a copy. Call [`Self::begin`] afterwards.
     pub(super) fn take(&self) -> Taken {
         let mut state = self.state();
         if let Some(name) = state.ready.pop() {
@@ -70,7 +70,7 @@ impl DatabasePool {
         Taken::Soon(copy)
     }
 
-    /// How many copies to begin now. Each has to [`Self::arrive`].
+    /// How many copies to start now. Each must [`Self::arrive`].
     pub(super) fn begin(&self) -> usize {
         let mut state = self.state();
         state.waiting.retain(|waiter| !waiter.is_closed());
@@ -80,8 +80,8 @@ impl DatabasePool {
         begun
     }
 
-    /// A copy is there, or could not be made. What comes back is of no use to anybody: a copy to drop, or an error that
-    /// nobody waited for.
+    /// A copy is complete, or could not be made. Returns what nobody waits for: a copy to drop, or an
+    /// error.
     pub(super) fn arrive(&self, made: Result<String, LeaseError>) -> Option<Result<String, LeaseError>> {
         let mut state = self.state();
         state.making -= 1;
@@ -101,7 +101,7 @@ impl DatabasePool {
         }
     }
 
-    /// Ends it: the copies that were ready. Those on their way go to who waits, or come back.
+    /// Ends the pool. Returns the copies that were ready. Unfinished ones go to waiting callers, or are returned later.
     pub(super) fn close(&self) -> Vec<String> {
         let mut state = self.state();
         state.wanted = 0;
@@ -150,7 +150,7 @@ mod tests {
         let Taken::Soon(second) = pool.take() else { panic!("nothing can be ready") };
         let Taken::Soon(mut third) = pool.take() else { panic!("nothing can be ready") };
         assert!(pool.arrive(Ok("a".into())).is_none());
-        // One that does not wait any more is passed over.
+        // A caller that does not wait any more is skipped.
         drop(second);
         assert!(pool.arrive(Ok("b".into())).is_none());
         assert_eq!((first.try_recv().unwrap().unwrap(), third.try_recv().unwrap().unwrap()), ("a".into(), "b".into()));

@@ -1,4 +1,4 @@
-//! Connections to the server, as its superuser: one for short questions, and a few for what takes its time.
+//! Connections to the server, as its superuser: one for short queries, and a few for long statements.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,7 +19,7 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// Connections that are kept for making and dropping, and for how long they may be of no use.
+/// Connections that are kept for making and dropping, and how long they may be idle.
 const KEPT: usize = 3;
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -27,9 +27,9 @@ pub(super) struct Sessions {
     pub(super) service: ServiceName,
     pub(super) provision: PostgresProvision,
     pub(super) cx: ProvisionContext,
-    /// The connection for short questions.
+    /// The connection for short queries.
     desk: tokio::sync::Mutex<Option<Arc<Client>>>,
-    /// Idle connections for the next caller, and the time at which they are closed.
+    /// Idle connections for the next caller, with the time at which they are closed.
     idle: Mutex<Vec<(Instant, Client)>>,
     work: TaskTracker,
 }
@@ -40,11 +40,11 @@ impl Sessions {
         Arc::new(Self { service, provision, cx, desk: tokio::sync::Mutex::default(), idle: Mutex::default(), work })
     }
 
-    /// Over a connection that is kept: a login costs a new process of the server's, and more than all that is asked here.
+    /// Over a connection that is kept: a login costs a new server process, and more than all queries here.
     pub(super) async fn ask(&self, query: &str) -> Result<Vec<Vec<Option<String>>>, LeaseError> {
         let client = self.desk().await?;
         let answer = match rows(&client, query).await {
-            // The server was restarted since the last question.
+            // The server was restarted since the last query.
             Err(_) if client.is_closed() => rows(&*self.desk().await?, query).await,
             answer => answer,
         };
@@ -60,7 +60,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Connections that the server has left.
+    /// The number of connections that the server has free.
     pub(super) async fn spare(&self) -> Result<usize, LeaseError> {
         const SPARE: &str = "SELECT current_setting('max_connections')::int - count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'";
         let spare = self.ask(SPARE).await?.into_iter().flatten().flatten().next();

@@ -12,25 +12,25 @@ use crate::{
 };
 
 const TEMPLATE: &str = "devenv_template_";
-/// From this size on, the files of a database are copied, which waits for a checkpoint; below it, copying it through the
-/// log is faster.
+/// From this size on, the files of a database are copied, which waits for a checkpoint; for smaller databases a copy through
+/// the log is faster.
 const COPY_FILES: u64 = 256 << 20;
-/// PostgreSQL's names have 63 bytes.
+/// The maximum length of PostgreSQL's names, in bytes.
 const LONGEST_NAME: usize = 63;
 
 impl Shared {
-    /// A copy of the template, closed to all but its owner, with the settings that a copy does not inherit.
+    /// A copy of the template that only its owner can access, with the settings that a copy does not inherit.
     pub(super) async fn make(&self, name: &str, wanted: &PostgresDatabase, strategy: &str) -> Result<(), LeaseError> {
         let _permit = self.making.acquire().await;
         let (shown, template, owner) = (identifier(name), identifier(&template_name(&wanted.name)), identifier(&wanted.owner));
         let create = format!("CREATE DATABASE {shown} TEMPLATE {template} OWNER {owner}{strategy}");
         let mut after = vec![format!("REVOKE CONNECT, TEMP ON DATABASE {shown} FROM PUBLIC")];
         after.extend(wanted.settings.iter().filter_map(|(setting, value)| settings::statement(name, setting, value, &[])));
-        // The creation alone: it refuses to share a transaction.
+        // The creation by itself, because it cannot run in a transaction with others.
         self.sessions.on(self.sessions.client().await?, &[create, after.join("; ")]).await
     }
 
-    /// Connections to the database are ended for it: their owners connect again, and wait that long.
+    /// Ends the connections to the database: their owners reconnect, and wait.
     pub(super) async fn make_template(&self, template: &str, wanted: &PostgresDatabase, key: &str) -> Result<(), LeaseError> {
         let shown = identifier(template);
         let drop = format!("DROP DATABASE IF EXISTS {shown} WITH (FORCE)");
@@ -46,7 +46,7 @@ impl Shared {
             // Sent together: clients that reconnect find the database locked, and wait.
             let (ended, created) = tokio::join!(client.batch_execute(&end), client.batch_execute(&create));
             ended.and(created)?;
-            // The comment is last: a template without it is not finished.
+            // The comment is last: a template without it is incomplete.
             client.batch_execute(&close).await
         };
         made.await.map_err(|error| self.refused("lease a database", reason(&error)))
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// How a database of this size is copied fastest: nothing to say where the server knows one way only.
+/// The fastest way to copy a database of this size: empty if the server knows only one way.
 pub(super) fn strategy(version: u32, size: u64) -> &'static str {
     match version {
         ..150_000 => "",
@@ -70,7 +70,7 @@ pub(super) fn strategy(version: u32, size: u64) -> &'static str {
     }
 }
 
-/// What identifies the database's present life, and what the template says that it was made from.
+/// The identity of the current database, and the template's record of what it was made from.
 pub(super) fn look(database: &str, template: &str) -> String {
     format!(
         "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_postmaster_start_time(), \
@@ -81,7 +81,7 @@ pub(super) fn look(database: &str, template: &str) -> String {
     )
 }
 
-/// One for each database, however long its name is.
+/// A name for each database, however long the database's name is.
 pub(super) fn template_name(database: &str) -> String {
     let name = format!("{TEMPLATE}{database}");
     if name.len() <= LONGEST_NAME {

@@ -1,4 +1,4 @@
-//! One database: that it exists, whose it is, who may enter, and what is in it before any script runs.
+//! One database: its existence, owner, access rights, and its contents before any script runs.
 
 use std::collections::HashSet;
 
@@ -13,14 +13,14 @@ use crate::{
 const INSIDE: &str = "SELECT 'extension', extname FROM pg_catalog.pg_extension UNION ALL \
     SELECT 'public', pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'public'";
 
-/// What its own catalogue says.
+/// The content of its own catalogue.
 struct Inside {
     extensions: HashSet<String>,
-    /// Of the schema `public`, if there is one.
+    /// The owner of the schema `public`, if there is one.
     public_owner: Option<String>,
 }
 
-/// `complete`: what is inside was found to be as asked.
+/// `complete`: the contents were found to be as requested.
 pub(super) async fn provide(
     server: &Superuser,
     wanted: &PostgresDatabase,
@@ -49,17 +49,17 @@ pub(super) async fn provide(
     Ok(changes)
 }
 
-/// Whether it can be entered and everything inside is as asked.
+/// Whether connections are allowed and all contents are as requested.
 pub(super) async fn is_complete(server: &Superuser, wanted: &PostgresDatabase) -> bool {
     let inside = server.session(&wanted.name, |client| async move { Inside::look(&client, &wanted.name).await }).await;
     inside.is_ok_and(|inside| !inside.has_strange_public(wanted) && inside.missing(wanted).next().is_none())
 }
 
-/// Made and closed by the same connection, so that it is open for no longer than it takes to say so.
+/// Created and closed to others by the same connection, so that it is open only briefly.
 async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), ProvisionError> {
     let (name, owner) = (identifier(&wanted.name), identifier(&wanted.owner));
     let action = format!("create the database `{}`", wanted.name);
-    // Two statements: the first refuses to share a transaction.
+    // Two statements: the first cannot run in a transaction.
     match client.batch_execute(&format!("CREATE DATABASE {name} OWNER {owner}")).await {
         Err(error) if error.code() != Some(&SqlState::DUPLICATE_DATABASE) => {
             return Err(failed(&action, &error));
@@ -69,7 +69,7 @@ async fn create(client: &Client, wanted: &PostgresDatabase) -> Result<(), Provis
     execute(client, &[format!("REVOKE CONNECT, TEMP ON DATABASE {name} FROM PUBLIC")], &action).await
 }
 
-/// One thing to do that the server's catalogue asks for.
+/// One change that the server's catalogue requires.
 struct Step {
     statement: String,
     action: String,
@@ -159,7 +159,7 @@ async fn extend(client: &Client, name: &str, database: &str) -> Result<(), Provi
     Err(ProvisionError::NoExtension { name: name.to_owned(), close: close_to(name, &available) })
 }
 
-/// The few names that were probably meant; all of them if the image holds only a few.
+/// The few names that were probably meant; all of them if the image contains only a few.
 fn close_to(name: &str, available: &[String]) -> Vec<String> {
     let known_as = match name {
         "pgvector" => "vector",

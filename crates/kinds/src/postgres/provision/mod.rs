@@ -1,7 +1,7 @@
-//! Roles, then databases, then what is in them, as the superuser over TCP.
+//! Provisions roles, then databases, then their contents, as the superuser over TCP.
 //!
-//! What is there is read first, in one question for the server and one per database, so that nothing is written, and no
-//! line appears in the server's log, when all is as asked. Where it was so before, all questions are asked at once.
+//! The existing state is read first, in one query for the server and one per database, so that nothing is written, and no
+//! line appears in the server's log, if everything is as requested. If it was so before, all queries are sent at once.
 
 mod database;
 mod password;
@@ -28,21 +28,21 @@ use crate::{
     provision::{Change, ProvisionContext, ProvisionError},
 };
 
-/// What is there now.
+/// The existing state.
 struct Found {
     roles: HashMap<String, RoleFound>,
     databases: HashMap<String, DatabaseFound>,
 }
 
 struct RoleFound {
-    /// May log in. What else it may do is up to scripts.
+    /// May log in. Scripts decide on other rights.
     may_log_in: bool,
     verifier: Option<String>,
 }
 
 struct DatabaseFound {
     owner: String,
-    /// Anybody may connect or make temporary tables.
+    /// Everybody may connect or create temporary tables.
     open: bool,
     /// The owner may connect.
     owned: bool,
@@ -94,7 +94,7 @@ async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<
     let complete = wanted.databases.iter().map(async |database| cx.again && database::is_complete(&server, database).await);
     let (shared, complete) = join(server.session("postgres", shared), join_all(complete)).await;
     let (found, mut changes) = shared?;
-    // Each in its own connections, all at once: making a database takes far longer than asking for it.
+    // Each in its own connections, all at once: creating a database takes far longer than querying it.
     let databases = wanted
         .databases
         .iter()
@@ -143,15 +143,15 @@ fn provide_roles(wanted: &[(&str, String)], found: &Found, changes: &mut Vec<Cha
     }
 }
 
-/// A new role. What an `admin_init` script gives to it later stays.
+/// A new role. Rights that an `admin_init` script grants it later stay.
 const PLAIN: &str = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
 
-/// The password never leaves this process: the server stores what it would have computed from it.
+/// The password never leaves this process: the server stores the verifier that it would have computed itself.
 fn verifier(password: &str) -> String {
     literal(&postgres_protocol::password::scram_sha_256(password.as_bytes()))
 }
 
-/// A service's role reaches its own database only, so those that every server has are closed to it too.
+/// A service's role can access only its own database, so the databases that every server has are closed to it too.
 fn close_shared(found: &Found, changes: &mut Vec<Change>, script: &mut Vec<String>) {
     for name in ["postgres", "template1"] {
         if found.databases.get(name).is_some_and(|database| database.open) {
@@ -161,7 +161,7 @@ fn close_shared(found: &Found, changes: &mut Vec<Change>, script: &mut Vec<Strin
     }
 }
 
-/// Whether the server has gone away under the question: it restarts, or its connection was cut.
+/// Whether the server went away during the query: it restarts, or its connection was closed.
 fn is_lost(error: &tokio_postgres::Error) -> bool {
     const GOING: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
     error.is_closed() || error.code().map_or_else(|| error.as_db_error().is_none(), |code| GOING.contains(code))
@@ -199,7 +199,7 @@ pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Right whatever `standard_conforming_strings` says.
+/// Correct whatever `standard_conforming_strings` is.
 pub fn literal(value: &str) -> String {
     if value.contains('\\') {
         format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))

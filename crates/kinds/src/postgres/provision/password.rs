@@ -1,4 +1,4 @@
-//! Whether a role's stored verifier is that of a password, found without a login and its line in the server's log.
+//! Whether a role's stored verifier matches a password, computed without a login and its line in the server's log.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_verifier_of_rfc_7677_belongs_to_the_password_of_its_example() {
-        // RFC 7677 gives user, salt and exchange; this is the StoredKey that its ClientProof opens.
+        // RFC 7677 gives user, salt and exchange; this is the StoredKey of its ClientProof.
         let verifier = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
             wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
         assert!(matches(verifier, "pencil"));

@@ -1,4 +1,4 @@
-//! The superuser's password, set over the socket in the server's own container: for data that came with another one.
+//! Sets the superuser's password over the socket in the server's own container: for data that was made with another one.
 
 use std::{
     io::Cursor,
@@ -10,7 +10,7 @@ use crate::{postgres::spec::PostgresProvision, provision::ProvisionError};
 use devenv_engine::{Engine, ExecRequest};
 use devenv_secrets::Vault;
 
-/// Makes the vault's password that of the superuser. Only its verifier reaches the server, and no log of it.
+/// Sets the vault's password for the superuser. Only its verifier reaches the server and its log.
 pub async fn reset_superuser_password(
     engine: &dyn Engine,
     container: &str,

@@ -2,7 +2,7 @@
 
 use super::{identifier, literal};
 
-/// Settings whose value is a list of names; the server must be given each name by itself.
+/// Settings whose value is a list of names; the server must get each name separately.
 const LISTS: [&str; 6] = [
     "local_preload_libraries",
     "search_path",
@@ -12,7 +12,7 @@ const LISTS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// The statement that sets `name`, if `found`, the catalogue's lines of `name=value`, does not say so already.
+/// The statement that sets `name`, unless `found`, the catalogue's lines of `name=value`, contains that value.
 pub fn statement(database: &str, name: &str, value: &str, found: &[String]) -> Option<String> {
     let is_list = LISTS.contains(&name.to_ascii_lowercase().as_str());
     let items: Vec<String> = value.split(',').map(|item| item.trim().trim_matches('"').to_owned()).collect();
@@ -23,7 +23,7 @@ pub fn statement(database: &str, name: &str, value: &str, found: &[String]) -> O
         return None;
     }
     let value = if is_list { items.iter().map(|item| literal(item)).collect::<Vec<_>>().join(", ") } else { literal(value) };
-    // A setting of an extension has a dot in its name, and each part is a name of its own.
+    // A setting of an extension has a dot in its name, and each part is quoted separately.
     let name = name.split('.').map(identifier).collect::<Vec<_>>().join(".");
     Some(format!("ALTER DATABASE {} SET {name} = {value}", identifier(database)))
 }

@@ -1,4 +1,4 @@
-//! The superuser's way into a server, over TCP.
+//! Superuser sessions, over TCP.
 
 use futures_util::FutureExt;
 use tokio_postgres::{Client, Config, error::SqlState};
@@ -8,7 +8,7 @@ use crate::{
     provision::{ProvisionContext, ProvisionError},
 };
 
-/// devenv's statements stay out of the log, and a database's settings do not affect them. Their effects are
+/// devenv's statements are not logged, and a database's settings do not affect them. Their effects are
 /// provisioned again at the next start, so no commit waits for the disk: data that must not be lost is in the same WAL.
 const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
     -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
@@ -26,7 +26,7 @@ impl Superuser {
         Ok(Self { port: server.port, password: cx.vault.reveal(&server.password)?, tls: cx.trust(server.tls)? })
     }
 
-    /// Of a session that the server lists under the application's name.
+    /// The application name under which the server lists the session.
     pub fn config(&self, application: &str, database: &str) -> Config {
         let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
         let mut config = login.config(application);
@@ -34,7 +34,7 @@ impl Superuser {
         config
     }
 
-    /// Works in a session in the superuser's own database; what went wrong, in words.
+    /// Works in a session in the superuser's own database; returns an error message.
     pub async fn ask<T, W>(&self, application: &str, work: impl FnOnce(Client) -> W) -> Result<T, String>
     where
         W: Future<Output = Result<T, tokio_postgres::Error>>,

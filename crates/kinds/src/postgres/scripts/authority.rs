@@ -1,9 +1,9 @@
-//! PURE: what a script of an owner may not say, because it would reach the container's system or another role.
+//! PURE: what an owner's script may not contain, because it would reach the container's system or another role.
 //!
 //! psql runs inside the container, so its backslash commands act there as the server's own user, whom the socket trusts as the
-//! superuser. The scan of init scripts and the check of imported dumps ask here. Scripts under `admin_init` may say anything.
+//! superuser. The scan of init scripts and the check of imported dumps use this. Scripts under `admin_init` are not restricted.
 
-/// What to do instead.
+/// The remedy.
 pub(crate) const HINT: &str = "scripts and dumps run as the owner of the database; if this is your own script and needs the superuser, \
     list it under `admin_init`";
 
@@ -12,7 +12,7 @@ const SYSTEM: [&str; 12] = ["!", "cd", "e", "edit", "ef", "ev", "lo_export", "lo
 /// Commands that send output to a file or program if one is named.
 const OUTPUT: [&str; 4] = ["o", "out", "w", "write"];
 
-/// Whether a backslash command reaches out, by its name and the rest of its line.
+/// Whether a backslash command reaches the system, by its name and the rest of its line.
 pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
     let rest = rest.trim();
     if SYSTEM.contains(&name) || has_program(rest) {
@@ -29,12 +29,12 @@ pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
     }
 }
 
-/// Whether a statement leaves the role that it runs as, by its first words in upper case.
+/// Whether a statement changes to another role, by its first words in upper case.
 pub(crate) fn statement_reaches(words: &[&str]) -> bool {
     matches!(words, ["RESET", "ROLE", ..] | ["RESET", "SESSION", "AUTHORIZATION", ..])
 }
 
-/// Backquotes outside of single quotes are a program, whose output becomes an argument.
+/// Backquotes outside of single quotes run a program, whose output becomes an argument.
 fn has_program(rest: &str) -> bool {
     let mut quoted = false;
     rest.chars().any(|c| {
@@ -43,7 +43,7 @@ fn has_program(rest: &str) -> bool {
     })
 }
 
-/// As another user or on another server; another database of this one is fine.
+/// As another user or on another server; another database of this one is allowed.
 fn connects_elsewhere(rest: &str) -> bool {
     let words: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with("-reuse-previous")).collect();
     match words.as_slice() {

@@ -1,4 +1,4 @@
-//! PURE but for reading the script again: what psql said, as an error at the line of the file at which it went wrong.
+//! PURE except for reading the script again: psql's error, at the failing line of the file.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,13 +9,13 @@ use std::{
 use super::{csv::copy_line, included, scan::Scan};
 use crate::script::{Script, ScriptError, source};
 
-/// What psql said first.
+/// The first error that psql printed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Complaint {
     /// The file, if it is not psql's input.
     pub(super) file: Option<String>,
     pub(super) line: Option<u64>,
-    /// The server's five characters; psql's own errors have none.
+    /// The server's five-character error code; psql's own errors have none.
     pub(super) code: Option<String>,
     pub(super) message: String,
     hint: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct Complaint {
 }
 
 impl Complaint {
-    /// The first error among notices, with what belongs to it.
+    /// The first error among notices, with its details.
     pub(super) fn read(said: &str) -> Option<Self> {
         let mut lines = said.lines();
         let is_error = |text: &str| {
@@ -60,8 +60,8 @@ impl Complaint {
     /// Whether the server or psql refused the script because it ran in one transaction.
     pub(super) fn needs_no_transaction(&self) -> bool {
         match self.code.as_deref() {
-            // A value that was added and used, COMMIT in a routine, a statement that runs alone, a transaction that was ended
-            // so that the next one may only read, and too many locks for one transaction.
+            // An enum value that was added and used, COMMIT in a routine, a statement that must run alone, a transaction that was ended
+            // so that the next one can only read, and too many locks for one transaction.
             Some("55P04" | "2D000" | "25001" | "25006" | "53200" | super::ledger::ENDED_TRANSACTION) => true,
             Some("55006") => self.message.contains("pending trigger events"),
             Some(_) => false,
@@ -81,7 +81,7 @@ fn place(before: &str) -> (Option<String>, Option<u64>) {
     ((file != "<stdin>" && !file.starts_with("/tmp/devenv.")).then(|| file.to_owned()), Some(line))
 }
 
-/// What psql said, at the line of the script, or of the file that it reads, at which it went wrong.
+/// psql's error, at the failing line of the script or of the file that it includes.
 pub(super) fn explained(script: &Script, said: &str, scan: &Scan, project: &Path) -> ScriptError {
     let Some(found) = Complaint::read(said) else {
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("psql failed without an error message");
@@ -105,7 +105,7 @@ pub(super) fn explained(script: &Script, said: &str, scan: &Scan, project: &Path
     error
 }
 
-/// What helps against errors that a script has from where it was made.
+/// Hints for errors that come from where a script was made.
 fn advice(found: &Complaint) -> Option<String> {
     let message = found.message.as_str();
     match found.code.as_deref() {
@@ -145,7 +145,7 @@ impl Complaint {
     }
 }
 
-/// The last line up to `end` that holds the excerpt: psql names the line where the statement ends.
+/// The last line up to `end` that contains the excerpt: psql names the line where the statement ends.
 fn nearest(input: impl std::io::Read, end: u64, excerpt: &str) -> Option<u64> {
     const REACH: u64 = 10_000;
     let near: Range<u64> = end.saturating_sub(REACH)..end + 1;

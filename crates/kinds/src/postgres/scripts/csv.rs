@@ -16,7 +16,7 @@ use super::{
 };
 use crate::script::{Progress, Script, ScriptContext, ScriptError, source};
 
-/// The first server to which a line `\.` in CSV is data.
+/// The first server version for which a line `\.` in CSV is data.
 const TAKES_MARKERS_FOR_DATA: i32 = 180_000;
 
 /// A file on its way into its table.
@@ -26,7 +26,7 @@ struct Load<'a> {
     table: String,
     columns: Vec<String>,
     survey: Survey,
-    /// The rows are sent in COPY's text format, for a server that would take one for the end.
+    /// The rows are sent in COPY's text format, for a server that would take such a line for the end.
     as_text: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn copy(database: &Database, mark: &Mark<'_>, cx: &ScriptContex
 impl Load<'_> {
     async fn send(&self, transaction: &tokio_postgres::Transaction<'_>, cx: &ScriptContext<'_>) -> Result<Result<u64, Error>, ScriptError> {
         let columns: Vec<String> = self.columns.iter().map(|column| identifier(column)).collect();
-        // The header is sent along, so that the server counts lines as the file does.
+        // The header is sent along, so that the server's line numbers are those of the file.
         let format = if self.as_text { "FORMAT text" } else { "FORMAT csv, HEADER true" };
         let copy = format!("COPY {} ({}) FROM STDIN WITH ({format}, ENCODING 'UTF8')", self.table, columns.join(", "));
         let sink = match transaction.copy_in::<_, Bytes>(&copy).await {
@@ -81,7 +81,7 @@ impl Load<'_> {
         };
         while let Some(chunk) = flow.next().await {
             if sink.feed(chunk).await.is_err() {
-                // The server's reason comes with the end of the copy.
+                // The server's error comes with the end of the copy.
                 break;
             }
             let rows = flow.meter.lines().saturating_sub(1).min(self.survey.records);
@@ -93,7 +93,7 @@ impl Load<'_> {
         }
     }
 
-    /// Whether a trigger may leave rows out.
+    /// Whether a trigger may skip rows.
     async fn may_skip(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<bool, Error> {
         const BEFORE_EACH_INSERTED_ROW: &str = "SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgtype & 7 = 7
             AND (tgrelid = to_regclass($1) OR tgrelid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))))
@@ -101,7 +101,7 @@ impl Load<'_> {
         Ok(transaction.query_one(BEFORE_EACH_INSERTED_ROW, &[&self.table]).await?.get(0))
     }
 
-    /// Sequences behind columns that the file filled go on after its greatest number.
+    /// Sequences of columns that the file filled continue after its greatest number.
     async fn move_sequences(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<(), Error> {
         const BEHIND: &str = "SELECT quote_ident(a.attname), s.oid::regclass::text FROM pg_attribute AS a JOIN (
                 SELECT refobjsubid AS number, objid AS sequence FROM pg_depend WHERE classid = 'pg_class'::regclass
@@ -127,7 +127,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// The server's reason at the file's line, with what helps.
+    /// The server's error at the file's line, with a hint.
     async fn explained(&self, error: &Error, database: &Database) -> ScriptError {
         let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
         let row = error.as_db_error().and_then(|found| found.where_()).and_then(copy_line);
@@ -168,7 +168,7 @@ async fn version(client: &Client) -> Result<i32, Error> {
     Ok(client.query_one("SELECT current_setting('server_version_num')::int", &[]).await?.get(0))
 }
 
-/// `item.csv` fills `item`, `audit.item.csv` the table of that schema, and `01-item.csv` `item` if there is no `01-item`.
+/// `item.csv` fills `item`, `audit.item.csv` the table of that schema; `01-item.csv` fills `item` if there is no table `01-item`.
 async fn find_table(client: &Client, script: &Script) -> Result<String, ScriptError> {
     const ALIKE: &str =
         "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'f', 'v') AND lower(relname) = lower($1) AND pg_table_is_visible(oid)";
@@ -215,7 +215,7 @@ pub(super) fn copy_line(context: &str) -> Option<u64> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What is in the file, and the names in its first record.
+/// A summary of the file, and the names in its first record.
 fn look(script: &Script) -> Result<(Survey, Vec<String>), ScriptError> {
     let fail = |message: String| ScriptError::of(&script.path, message).at(1);
     let failed = |error: std::io::Error| unreadable(script, &error.to_string());

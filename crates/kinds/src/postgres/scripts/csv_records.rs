@@ -1,11 +1,11 @@
-//! PURE: records of CSV as PostgreSQL reads them: how many there are, at which lines, and the same rows in COPY's text format.
+//! PURE: CSV records as PostgreSQL reads them: their number, their lines, and the same rows in COPY's text format.
 //!
-//! A server before 18 takes a line `\.` for the end of the data, in quotes or not, and says nothing of what follows. Rows in
+//! A server before 18 takes a line `\.` for the end of the data, in quotes or not, and ignores the rest silently. Rows in
 //! the text format have no such line.
 
 use std::io::{self, BufRead, Read};
 
-/// What a file holds, before any of it is sent.
+/// A summary of a file, made before any of it is sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Survey {
     pub(super) header: Vec<u8>,
@@ -13,7 +13,7 @@ pub(super) struct Survey {
     pub(super) records: u64,
     /// A line of it is `\.`.
     pub(super) has_end_marker: bool,
-    /// In the last record a quote is open: the line where that record begins.
+    /// The last record has an open quote: the line where that record begins.
     pub(super) open_quote: Option<u64>,
 }
 
@@ -23,7 +23,7 @@ const LONGEST_HEADER: usize = 1024 * 1024;
 struct Records<R> {
     input: R,
     line: u64,
-    /// The first line was looked at for how it ends.
+    /// The first line has been checked for its line end.
     begun: bool,
     has_end_marker: bool,
 }
@@ -33,7 +33,7 @@ impl<R: BufRead> Records<R> {
         Self { input, line: 0, begun: false, has_end_marker: false }
     }
 
-    /// `None` at the end. The flag says that a quote is open there.
+    /// `None` at the end. The flag shows that a quote is open there.
     fn next(&mut self, record: &mut Vec<u8>) -> io::Result<Option<(u64, bool)>> {
         record.clear();
         let (began, mut quoted) = (self.line + 1, false);

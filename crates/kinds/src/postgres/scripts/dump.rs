@@ -1,4 +1,4 @@
-//! Dumps of `pg_dump` in custom, tar or directory format: turned into SQL by `pg_restore` in the container, in one transaction.
+//! Dumps of `pg_dump` in custom, tar or directory format: `pg_restore` in the container turns them into SQL, which runs in one transaction.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::script::{ScriptContext, ScriptError, files::Content, source};
 
-/// What the owner may not create, or what is there already, is left out; the commit comes only after all of the dump.
+/// Objects that the owner may not create, or that exist already, are left out; the commit comes only after the whole dump.
 const RESTORE: &str = r#"pg_restore -l "$d/script" > "$d/all"
 grep -v -E '^[0-9]+; [0-9]+ [0-9]+ (SCHEMA - (public|devenv)|COMMENT - SCHEMA (public|devenv)|COMMENT - EXTENSION|[A-Z ]+ devenv) ' "$d/all" > "$d/list" || true
 mkfifo "$d/pipe"

@@ -13,7 +13,7 @@ use std::{
 
 use super::scan::{Named, Role, Scan, Scanner, Session};
 
-/// Far more than any project has; a chain of links without end stops here.
+/// Far more than any project has; this limit ends an endless chain of links.
 const MOST: usize = 10_000;
 /// Of a script that another one names.
 const LARGEST_SCRIPT: u64 = 256 << 20;
@@ -38,7 +38,7 @@ pub(super) struct Followed {
     pub(super) refused: Option<Refused>,
 }
 
-/// Those that exist, without the script itself.
+/// The existing ones, without the script itself.
 pub(super) fn files(script: &Path, project: &Path) -> BTreeSet<PathBuf> {
     let script = absolute(script);
     match scanned(&script, &Session::default()) {
@@ -47,12 +47,12 @@ pub(super) fn files(script: &Path, project: &Path) -> BTreeSet<PathBuf> {
     }
 }
 
-/// Those that a script with these names reads.
+/// The files that a script with these names includes.
 pub(super) fn named_by(names: &[Named], script: &Path, project: &Path) -> Followed {
     walk(names, script, project, true, |_, _| ControlFlow::Continue(()))
 }
 
-/// The first thing in the scripts among them that the owner may not say: the file, its line and its words.
+/// The first statement in the included scripts that an owner's script may not contain: the file, its line and its text.
 pub(super) fn reaching(names: &[Named], script: &Path, project: &Path) -> Option<(PathBuf, u64, String)> {
     let mut reaching = None;
     walk(names, script, project, false, |path, scan| match &scan.reaches {

@@ -1,8 +1,8 @@
-//! The tables and functions of the schema `devenv`, and what is written to them from outside of scripts.
+//! The tables and functions of the schema `devenv`, and the rows that are written outside of scripts.
 //!
-//! A script in one transaction begins with `devenv.start_script`, which leaves a row whose deferred trigger lets no commit
-//! pass but the one after `devenv.finish_script`: a `COMMIT` in the script takes the script back as a whole. A script outside
-//! of a transaction says `running` before it begins, and `interrupted` if it ends half-way.
+//! A script in one transaction begins with `devenv.start_script`, which inserts a row whose deferred trigger allows only the
+//! commit after `devenv.finish_script`: a `COMMIT` in the script rolls the whole script back. A script outside
+//! of a transaction records `running` before it begins, and `interrupted` if it ends half-way.
 
 use devenv_api::LedgerMode;
 
@@ -12,7 +12,7 @@ use crate::script::{
     plan::{INTERRUPTED, RecordedState},
 };
 
-/// What the functions raise where a script ends the transaction that it runs in.
+/// The functions raise this if a script ends the transaction that it runs in.
 pub(super) const ENDED_TRANSACTION: &str = "DEV01";
 
 const SCHEMA: &str = r"
@@ -128,17 +128,17 @@ impl<'a> Mark<'a> {
         Self { script, batch: format!("{:032x}", rand::random::<u128>()) }
     }
 
-    /// Begins the transaction of a script. Where one that ends that transaction goes on, nothing can be written.
+    /// Begins the transaction of a script. If a script that ends that transaction continues, it cannot write anything.
     pub(super) fn start(&self) -> String {
         format!("SELECT devenv.start_script('{}')", self.batch)
     }
 
-    /// Plain ASCII, whatever the script has made of the session's encoding and quotes.
+    /// Plain ASCII, whatever the script has done to the session's encoding and quotes.
     pub(super) fn finish(&self, rows: Option<u64>) -> String {
         format!("SELECT devenv.finish_script('{}', {})", self.batch, rows.map_or("NULL".to_owned(), |rows| rows.to_string()))
     }
 
-    /// Of a script outside of a transaction, in a session that the script has not touched.
+    /// For a script outside of a transaction, in a session that the script has not used.
     pub(super) fn state(&self, state: &str, error: Option<&str>) -> String {
         format!(
             "SELECT devenv.record_state({}, {}, {}, {}, {}, {});",
@@ -228,21 +228,21 @@ impl Database {
         Ok(())
     }
 
-    /// Lets a script that was interrupted be applied again from its beginning.
+    /// Makes an interrupted script pending again.
     pub(super) async fn forget(&self, script: &Script) -> Result<(), ScriptError> {
         const FORGET: &str = "UPDATE devenv.ledger SET state = 'failed' WHERE path = $1 AND state IN ('running', 'interrupted', 'applied')";
         self.superuser.client.execute(FORGET, &[&script.path]).await.map_err(|error| self.broken(&error))?;
         Ok(())
     }
 
-    /// What is recorded of this very attempt.
+    /// The record of this attempt.
     pub(super) async fn state_of(&self, mark: &Mark<'_>) -> Result<Option<RecordedState>, ScriptError> {
         const FIND: &str = "SELECT state FROM devenv.ledger WHERE path = $1 AND batch = $2";
         let found = self.superuser.client.query_opt(FIND, &[&mark.script.path, &mark.batch]).await;
         Ok(found.map_err(|error| self.broken(&error))?.map(|row| state_from(row.get(0))))
     }
 
-    /// Records the failure of an attempt. One that ran outside of a transaction keeps what it said of itself.
+    /// Records the failure of an attempt. One that ran outside of a transaction keeps its own record.
     pub(super) async fn failed(&self, mark: &Mark<'_>, mut error: ScriptError) -> Result<(), ScriptError> {
         const TELL: &str = "UPDATE devenv.ledger SET error = $3, state = CASE state WHEN 'running' THEN 'interrupted' ELSE state END
             WHERE path = $1 AND batch = $2 RETURNING state";
@@ -281,7 +281,7 @@ impl Database {
         Ok(())
     }
 
-    /// How a session of the script's role begins, as far as psql's reading depends on it.
+    /// The settings of a new session of the script's role, as far as psql's parsing depends on them.
     pub(super) async fn begins_with(&self) -> Result<super::scan::Session, ScriptError> {
         const FIND: &str = "SELECT coalesce((
                 SELECT split_part(line, '=', 2) FROM pg_db_role_setting AS held, unnest(held.setconfig) AS line

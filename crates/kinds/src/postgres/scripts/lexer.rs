@@ -1,9 +1,9 @@
-//! PURE: psql's own division of a line into tokens: where strings, comments, bodies and statements begin and end.
+//! PURE: splits a line into tokens as psql does: where strings, comments, bodies and statements begin and end.
 //!
 //! It follows the rules of psql's lexer, which works on one line at a time and carries its state from line to line. The
 //! [`super::scan`] decides what the tokens mean; this module never does.
 
-/// What a step of the lexer found.
+/// The result of one step of the lexer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     /// An unquoted identifier or keyword.
@@ -14,9 +14,9 @@ pub(super) enum Token<'a> {
     Divider,
     /// A backslash that begins a meta-command.
     Backslash,
-    /// A part of a statement: an operator, a number, a quote or what is inside of one.
+    /// A part of a statement: an operator, a number, a quote or quoted text.
     Other,
-    /// Blanks and comments. The text is that of a comment up to the line's end, and empty for others.
+    /// Whitespace and comments. The text is that of a comment up to the line's end, and empty otherwise.
     Space(&'a [u8]),
 }
 
@@ -24,15 +24,15 @@ pub(super) enum Token<'a> {
 pub(super) enum State {
     #[default]
     Initial,
-    /// A string in which a backslash is a character.
+    /// A string in which a backslash is an ordinary character.
     Quote,
     /// A string in which a backslash escapes.
     Escape,
-    /// `b'…'` or `x'…'`: two quotes are an end and another beginning.
+    /// `b'…'` or `x'…'`: two quotes end it and begin another one.
     Digits,
     Identifier,
     Dollar(Vec<u8>),
-    /// How many comments are open, less one.
+    /// The number of open comments, minus one.
     Comment(u32),
 }
 
@@ -75,7 +75,7 @@ impl Lexer {
         *self = Self::default();
     }
 
-    /// A statement was sent to the server by other means than a semicolon.
+    /// A statement was sent to the server other than by a semicolon.
     pub(super) fn end_statement(&mut self) {
         self.identifiers = 0;
         self.parentheses = 0;
@@ -140,7 +140,7 @@ impl Lexer {
                 (b'b' | b'x', Some(b'\''), _) => return self.string(State::Digits, 2),
                 (b'u', Some(b'&'), Some(b'\'')) => return self.string(State::Quote, 3),
                 (b'u', Some(b'&'), Some(b'"')) => return self.string(State::Identifier, 3),
-                // National characters: psql takes the letter alone, and the string for one like any other.
+                // National characters: psql reads the letter by itself, and the string like any other.
                 (b'n', Some(b'\''), _) => return (Token::Other, 1),
                 _ => {}
             }
@@ -155,7 +155,7 @@ impl Lexer {
         (Token::Other, length)
     }
 
-    /// A body in SQL is one only right behind `CREATE [OR REPLACE] FUNCTION|PROCEDURE`, outside of parentheses.
+    /// An SQL body exists only directly after `CREATE [OR REPLACE] FUNCTION|PROCEDURE`, outside of parentheses.
     fn count(&mut self, word: &[u8]) {
         let is = |other: &str| word.eq_ignore_ascii_case(other.as_bytes());
         if self.identifiers == 0 {
@@ -215,7 +215,7 @@ impl Lexer {
     }
 }
 
-/// The length of a cast, of a reference to a variable of psql, or of the colon alone.
+/// The length of a cast, of a reference to a psql variable, or of the colon alone.
 fn colon(rest: &[u8]) -> usize {
     let name = |from: usize| from + rest[from..].iter().take_while(|byte| begins_word(**byte) || byte.is_ascii_digit()).count();
     match rest {
@@ -232,7 +232,7 @@ fn colon(rest: &[u8]) -> usize {
     }
 }
 
-/// `$$` or `$tag$`, and no parameter such as `$1`.
+/// `$$` or `$tag$`, but not a parameter such as `$1`.
 fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
     let end = 1 + text.iter().skip(1).position(|byte| !begins_word(*byte) && !byte.is_ascii_digit())?;
     (text[end] == b'$' && !text[1].is_ascii_digit()).then_some(&text[..=end])
@@ -250,9 +250,9 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|part| part == wanted)
 }
 
-/// A line in an encoding whose characters hold bytes that look like ASCII, with those bytes made unlike anything.
+/// A line in an encoding whose characters contain bytes that look like ASCII, with those bytes masked.
 ///
-/// psql does the same for the encodings that no database may have.
+/// psql does the same for encodings that no database can have.
 pub(super) fn masked(line: &[u8], encoding: &str) -> Option<Vec<u8>> {
     let encoding = encoding.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let four_bytes = encoding == "gb18030";
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn bytes_of_a_character_are_no_quotes() {
-        // The second byte of this character of Shift JIS is a backslash.
+        // The second byte of this Shift JIS character is a backslash.
         assert_eq!(masked(b"E'\x95\x5c'", "SJIS"), Some(b"E'\x95\xff'".to_vec()));
         assert_eq!(masked(b"\xb1'", "sjis"), Some(b"\xb1'".to_vec()));
         assert_eq!(masked(b"\x81\x30\x81\x30'", "GB18030"), Some(b"\x81\xff\xff\xff'".to_vec()));

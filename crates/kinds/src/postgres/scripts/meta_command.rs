@@ -1,19 +1,19 @@
-//! PURE: psql's backslash commands: their names and arguments, and where SQL goes on behind them.
+//! PURE: psql's backslash commands: their names and arguments, and where SQL continues after them.
 
 /// One command with its arguments, as far as they are known before it runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MetaCommand {
     pub(super) name: String,
-    /// Without their quotes. Of commands that take the line as it is, the line.
+    /// Without their quotes. For commands that take the whole line, the line.
     pub(super) arguments: Vec<Argument>,
-    /// From its backslash to where SQL goes on.
+    /// From its backslash to where SQL continues.
     pub(super) length: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Argument {
     pub(super) text: String,
-    /// It holds a variable or the output of a program: its text is not known.
+    /// It contains a variable or the output of a program, so its text is not known.
     pub(super) computed: bool,
 }
 
@@ -96,7 +96,7 @@ fn argument(rest: &[u8], mut at: usize) -> (Argument, usize) {
 /// Where the rows of a `\copy … from` come from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CopySource {
-    /// The lines behind it.
+    /// The lines after it.
     Script,
     /// The standard input of psql itself.
     Terminal,
@@ -106,7 +106,7 @@ pub(super) enum CopySource {
     None,
 }
 
-/// `\copy table (a, b) from 'file' with csv`: psql divides by blanks, and knows quotes and parentheses.
+/// `\copy table (a, b) from 'file' with csv`: psql splits at spaces, and understands quotes and parentheses.
 pub(super) fn copy_source(text: &str) -> CopySource {
     let mut tokens = tokens(text).into_iter();
     let mut depth = 0i32;

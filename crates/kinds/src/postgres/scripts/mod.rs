@@ -1,8 +1,8 @@
-//! The ledger of one PostgreSQL database: a table in its schema `devenv`, so that it is cloned, dumped and dropped with it.
+//! The ledger of one PostgreSQL database: a table in its schema `devenv`, so that it is cloned, dumped and dropped with the data.
 //!
-//! The table is the superuser's. A script runs as the database's owner, who may read the table and may call the functions of
-//! [`ledger`], which write the script's row in the script's own transaction and refuse if that has ended.
-//! Each attempt claims its script first, so that what a killed attempt has still on its way can neither begin nor commit.
+//! The superuser owns the table. A script runs as the database's owner, who may read the table and may call the functions of
+//! [`ledger`], which write the script's row in the script's own transaction and fail if that has ended.
+//! Each attempt claims its script first, so that a killed attempt can neither begin nor commit later.
 
 pub(super) mod authority;
 mod complaint;
@@ -51,13 +51,13 @@ const DUMP: ScriptFormat = ScriptFormat("dump");
 /// `pg_dump` in directory format.
 const DUMP_DIRECTORY: ScriptFormat = ScriptFormat("dump-directory");
 
-/// Of the sessions that read and write the ledger.
+/// The application name of sessions that read and write the ledger.
 const KEPT: &str = "devenv ledger";
 /// The name of sessions whose work is one transaction. The next run terminates leftover ones.
 pub(super) const FED: &str = "devenv script";
-/// Of sessions that go on without us, because all that they need is in the container.
+/// The application name of sessions that continue without the daemon, because everything that they need is in the container.
 pub(super) const STAGED: &str = "devenv staged script";
-/// A script may take its time, whatever the database says of its clients.
+/// A script may take its time, whatever time-outs the database has for clients.
 pub(super) const SESSION_OPTIONS: &str =
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0";
 const ADVICE_AFTER: Duration = Duration::from_mins(10);
@@ -135,7 +135,7 @@ impl ScriptStore for Database {
     }
 }
 
-/// Where scripts run, and as whom.
+/// Where scripts run, and as which role.
 pub(super) struct Place<'a> {
     pub(super) service: &'a str,
     pub(super) port: u16,
@@ -166,7 +166,7 @@ pub(super) struct Session {
 impl Session {
     async fn close(self) {
         drop(self.client);
-        // A server that does not answer is left without a farewell.
+        // A server that does not answer is left without a goodbye.
         let _ = tokio::time::timeout(FAREWELL, self.driver).await;
     }
 }
@@ -217,7 +217,7 @@ impl Database {
         Ok(())
     }
 
-    /// Returns when no session of an earlier run is there any more: what it still had on its way would else come after
+    /// Returns when no session of an earlier run exists any more: its pending work could otherwise be done after
     /// our claims.
     async fn end_others(&self) -> Result<(), ScriptError> {
         const END: &str = "SELECT pid, pg_terminate_backend(pid, $3) FROM pg_stat_activity
@@ -255,7 +255,7 @@ impl Database {
             // The row itself is the proof: it is committed together with the script.
             Ok(()) if has_applied().await? => Ok(()),
             Ok(()) => self.failed(&mark, ScriptError::of(&script.path, "it ended without an error before its last line")).await,
-            // The server may have finished although the way back was cut.
+            // The server may have finished although the connection was lost.
             Err(_) if has_applied().await.unwrap_or(false) => Ok(()),
             Err(error) => self.failed(&mark, error).await,
         }
@@ -270,13 +270,13 @@ impl Database {
         ScriptError::of(&format!("{}/{}", self.service, self.name), server_message(error))
     }
 
-    /// Replaces what a script has put into a table before, for a script that is applied again.
+    /// Deletes what a script has inserted into a table before, for a script that is applied again.
     pub(super) fn is_again(mode: LedgerMode) -> bool {
         mode != LedgerMode::Once
     }
 }
 
-/// The server's own words; the driver's Display says only `db error`.
+/// The server's own message; the driver's Display says only `db error`.
 pub(super) fn server_message(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(found) => {
@@ -317,7 +317,7 @@ async fn connect(
     Ok(Session { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection))) })
 }
 
-/// A broken connection is reported to the user of the client.
+/// A broken connection is reported through the client.
 async fn drive<T: Future<Output = Result<(), tokio_postgres::Error>>>(connection: T) {
     connection.await.ok();
 }

@@ -1,10 +1,10 @@
-//! `.sql`: run by psql inside the container, where COPY data and meta-commands mean what they mean.
+//! `.sql`: psql runs it inside the container, because it understands COPY data and meta-commands.
 //!
-//! A script is first tried in one transaction, which is committed by what we send after it, together with its row. Nothing
+//! A script is first tried in one transaction; our text after the script commits it, together with its row. Nothing
 //! else can be committed in that session: `devenv.start_script` fails any other commit, and a transaction after ours may only
 //! read. If any process is killed on the way, the input ends without the commit, and the server rolls back. A script that
-//! cannot run in a transaction, by what is in it or by what the server says, is **staged**: psql runs it as `psql -f` does,
-//! each statement by itself, marked as running before.
+//! cannot run in a transaction, because of its content or because the server says so, is **staged**: psql runs it as `psql -f` does,
+//! each statement by itself, recorded as running before.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -32,7 +32,7 @@ const RUN: &str = r#"run -c "$DEVENV_BEGIN"
 if run -v VERBOSITY=verbose -f "$d/script" < /dev/null; then run -c "$DEVENV_DONE"; else code=$?; run -c "$DEVENV_FAILED" || true; exit "$code"; fi
 "#;
 
-/// In the project's directory, so that the files that it reads are found.
+/// In the project's directory, so that included files are found.
 const RUN_THERE: &str = r#"run -c "$DEVENV_BEGIN"
 cd "$d/script$DEVENV_PROJECT"
 if run -v VERBOSITY=verbose -f "$DEVENV_SCRIPT" < /dev/null; then cd /; run -c "$DEVENV_DONE"; else code=$?; cd /; run -c "$DEVENV_FAILED" || true; exit "$code"; fi
@@ -69,7 +69,7 @@ pub(super) async fn sql(database: &Database, mark: &Mark<'_>, cx: &ScriptContext
     Attempt { database, mark, scan, cx }.run().await
 }
 
-/// Refuses what would reach the container's system or another role, in the script and in those that it includes.
+/// Refuses what would reach the container's system or another role, in the script and in included ones.
 fn stays_within(script: &Script, scan: &Scan, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
     if let Some((line, what)) = &scan.reaches {
         return Err(ScriptError::of(&script.path, format!("`{what}` reaches beyond the owner's role")).at(*line).hint(authority::HINT));
@@ -116,13 +116,13 @@ impl Attempt<'_> {
         let output = if self.needs_files() { self.with_files_as_one().await? } else { self.fed().await? };
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let complaint = Complaint::read(&said);
-        // psql reports some errors of its own commands, such as an open quote behind `\echo`, and goes on.
+        // psql reports some errors of its own commands, such as an open quote after `\echo`, and continues.
         if output.code == 0 && self.database.state_of(self.mark).await?.is_some() {
             return Ok(());
         }
         self.rewind(&before).await;
         match complaint {
-            // It has come to an end before ours, by `\q` or by what a variable held. psql knows how far it goes.
+            // It ended before our text, by `\q` or by the value of a variable. psql knows how far it got.
             None if output.code == 0 => self.staged().await,
             Some(complaint) if complaint.needs_no_transaction() => {
                 let line = complaint.line.filter(|line| complaint.file.is_none() && *line <= self.scan.lines).unwrap_or(self.scan.lines);
@@ -133,7 +133,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// What was driven on by an attempt that left nothing.
+    /// The progress of an attempt that had no effect.
     async fn rewind(&self, before: &Sequences) {
         if let Err(error) = self.database.rewind(before).await {
             tracing::warn!(%error, path = %self.mark.script.path, "Cannot put sequences back.");
@@ -144,10 +144,10 @@ impl Attempt<'_> {
         !self.scan.files.is_empty() || self.scan.needs_its_end
     }
 
-    /// Through psql's input, so that a script of any size is nowhere as a whole.
+    /// Through psql's input, so that a script of any size is never stored as a whole.
     async fn fed(&self) -> Result<ExecOutput, ScriptError> {
         let script = self.mark.script;
-        // A semicolon only where one is missing: right after COPY data, psql takes a lone one for the end of the file.
+        // A semicolon only if one is missing: directly after COPY data, psql takes a single one for the end of the file.
         let end = match (self.scan.end, self.scan.cut_line) {
             (End::Complete, _) => "\n",
             (End::Statement, _) => "\n;\n",
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Of a session in which only one transaction may write.
+    /// For a session in which only one transaction may write.
     fn as_one(&self) -> Vec<(String, String)> {
         let mut variables = staged::session(self.database, FED);
         variables.retain(|(name, _)| name != "PGOPTIONS");
@@ -211,7 +211,7 @@ impl Attempt<'_> {
         Err(error)
     }
 
-    /// The script with all that it reads, and where it is in there.
+    /// The script with everything that it includes, and its place in there.
     async fn packed(&self, as_one: bool) -> Result<(tempfile::NamedTempFile, Script, Vec<(String, String)>), ScriptError> {
         let script = self.mark.script.clone();
         let (names, project) = (self.scan.files.clone(), included::absolute(self.cx.project));
@@ -229,7 +229,7 @@ impl Attempt<'_> {
                 for file in included::named_by(&names, &own, &project).files {
                     staged::append_under_root(archive, &file)?;
                 }
-                // psql runs here even if nothing else is in it.
+                // psql runs here even if the directory is otherwise empty.
                 let mut directory = tar::Header::new_gnu();
                 directory.set_entry_type(tar::EntryType::Directory);
                 directory.set_size(0);
@@ -247,7 +247,7 @@ impl Attempt<'_> {
     }
 }
 
-/// The first thing in a dump of SQL text that its owner may not say: its line and its words. Nothing of an archive, which psql does
+/// The first statement in a dump of SQL text that an owner's script may not contain: its line and text. `None` for an archive, which psql does
 /// not read.
 pub(crate) fn reaches(file: &std::path::Path) -> std::io::Result<Option<(u64, String)>> {
     let mut input = BufReader::with_capacity(256 * 1024, devenv_files::open_regular(file)?);

@@ -133,7 +133,7 @@ async fn every_kind_of_script_is_applied_once_and_recorded_with_its_rows() {
     );
     assert_eq!(project.apply().await.unwrap(), entries);
     assert_eq!(project.sql("select count(*) from item"), "3");
-    // The owner reads the ledger and cannot write it.
+    // The owner can read the ledger and cannot write it.
     assert_eq!(project.sql("set role app; select count(*) from devenv.ledger"), "9");
     assert!(project.server.try_psql("app", "set role app; delete from devenv.ledger").is_err());
 }
@@ -361,7 +361,7 @@ async fn sigkill_at_any_moment_leaves_exactly_the_rows_after_the_next_run() {
     assert_eq!(project.state("init/03-index.sql").await, LedgerState::Interrupted);
 }
 
-/// What psql applies, and what it stops at half-way.
+/// The scripts that psql applies, and where it stops half-way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_has_the_same_result_as_in_psql_and_is_never_applied_again_without_a_request() {
     let project = Project::new();
@@ -411,7 +411,7 @@ async fn a_script_has_the_same_result_as_in_psql_and_is_never_applied_again_with
         assert_eq!(again.hint.unwrap_or_default().contains("devenv ledger run init/Überblick.sql"), half, "{name}");
         project.sql("truncate item restart identity; delete from devenv.ledger");
     }
-    // Somebody asks for it.
+    // On request.
     project.write("init/Überblick.sql", "INSERT INTO item (t) VALUES ('a');\nSELECT 'COMMIT' \\gexec\nSELECT 1 / (2 - count(*)) FROM item HAVING count(*) < 2;\nSELECT 1 / (count(*) - 1) FROM item;\n");
     project.apply().await.unwrap_err();
     assert!(project.with(async |cx| crate::script::run_again(&project.set, "init/Überblick.sql", cx).await).await.unwrap());

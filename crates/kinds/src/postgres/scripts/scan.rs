@@ -1,7 +1,7 @@
-//! PURE: reads a psql script as psql does, to know whether it can run in one transaction, where its COPY data are, and
-//! which files it reads.
+//! PURE: reads a psql script as psql does, to find out whether it can run in one transaction, where its COPY data is, and
+//! which files it includes.
 //!
-//! What it decides is a first guess: a script that it takes for one transaction runs where no other can be committed, and
+//! The result is a first guess: a script that is taken for one transaction runs where no other can be committed, and
 //! runs outside of a transaction if the server or psql refuses that.
 
 use std::ops::Range;
@@ -86,32 +86,32 @@ impl Default for Session {
 #[derive(Default)]
 pub(crate) struct Scanner {
     lexer: Lexer,
-    /// As the script found it.
+    /// At the beginning of the script.
     initial: Session,
-    /// Of the line that is read: psql looks at a line's beginning.
+    /// For the current line: psql evaluates it at a line's beginning.
     session: Session,
     next_session: Session,
     line: u64,
     offset: u64,
     words: Vec<String>,
-    /// How the statement begins, as it is written.
+    /// The beginning of the statement, as written.
     text: Vec<u8>,
     start: Option<(u64, u64)>,
-    /// The line of the COPY whose data are being read.
+    /// The line of the COPY whose data is being read.
     rows_from: Option<u64>,
-    /// How many COPYs of this line wait for their data.
+    /// The number of COPYs of this line that wait for their data.
     rows_next: u32,
     conditions: Vec<u64>,
     conditional: bool,
     quits: bool,
-    /// Of the parts of a statement that `\;` divides.
+    /// The parts of a statement that `\;` divides.
     compound: Option<Kind>,
     first: Option<(Kind, Range<u64>)>,
     last: Option<(Kind, Range<u64>)>,
     controls: u64,
     control: Option<(u64, String)>,
     local: Option<(u64, String)>,
-    /// The line of a transaction of the script's own that has not ended.
+    /// The line of an unfinished transaction of the script's own.
     begun: Option<u64>,
     scan: Scan,
 }
@@ -130,7 +130,7 @@ impl Scanner {
         self.line += 1;
         if let Some(from) = self.rows_from {
             if line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line)) == b"\\." {
-                // To psql, one without a line end is data. What it is to the server depends on the format.
+                // For psql, one without a line end is data. For the server it depends on the format.
                 self.scan.needs_its_end |= !line.ends_with(b"\n");
                 self.end_rows(from);
             }
@@ -153,7 +153,7 @@ impl Scanner {
         } else if let Some(open) = self.open() {
             self.fault(self.line, format!("the script ends inside {open}"));
         } else if self.start.is_some() {
-            // What psql takes for a body may be none. It sends everything from there on at the end of the file.
+            // What psql takes for a body may not be one. It sends everything from there on at the end of the file.
             self.scan.needs_its_end |= self.lexer.blocks > 0;
             self.scan.end = End::Statement;
             self.end_statement(self.offset);
@@ -182,7 +182,7 @@ impl Scanner {
         self.scan
     }
 
-    /// In what the script ends, if not between statements. What a branch of `\if` holds is not known.
+    /// What the script's end is inside of, if not between statements. The content of a branch of `\if` is not known.
     fn open(&self) -> Option<&'static str> {
         let open = match self.lexer.state {
             State::Initial if self.lexer.parentheses > 0 => "parentheses",
@@ -266,7 +266,7 @@ impl Scanner {
         }
     }
 
-    /// What tools that divide scripts are told in comments.
+    /// Directives in comments for tools that split scripts.
     fn comment(&mut self, comment: &[u8]) {
         if comment.len() > 200 {
             return;
@@ -363,7 +363,7 @@ impl Scanner {
     fn end_statement(&mut self, end: u64) {
         let (_, start) = self.start.unwrap_or((self.line, end));
         let kind = self.end_part();
-        // What is sent together with others cannot be taken out on its own.
+        // A statement that is sent together with others cannot be separated from them.
         let kind = if self.compound.is_some() && matches!(kind, Kind::Begin | Kind::Commit) { Kind::Control } else { kind };
         self.lexer.end_statement();
         self.forget();
@@ -372,7 +372,7 @@ impl Scanner {
         self.last = Some(found);
     }
 
-    /// A statement, or a part of what is sent as one, is complete.
+    /// A statement, or one part of a combined one, is complete.
     fn end_part(&mut self) -> Kind {
         let line = self.start.map_or(self.line, |(line, _)| line);
         let (words, text) = (std::mem::take(&mut self.words), std::mem::take(&mut self.text));
@@ -415,7 +415,7 @@ impl Scanner {
     }
 }
 
-/// As psql and the server read a switch.
+/// Parses a boolean as psql and the server do.
 pub(super) fn is_on(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "tru" | "tr" | "t" | "yes" | "ye" | "y" | "1" | "2" | "3" | "interactive")
 }

@@ -109,7 +109,8 @@ pub(super) async fn execute(
 ) -> Result<ExecOutput, ScriptError> {
     let meter = flow.as_ref().map(|flow| flow.meter.clone()).unwrap_or_default();
     let input = flow.map(|flow| Arc::new(Mutex::new(Some(flow.into_reader()))));
-    let request = ExecRequest { command, user: Some(access::system_user(&database.role).to_owned()), environment, input, ..ExecRequest::default() };
+    let request =
+        ExecRequest { command, user: Some(access::system_user(&database.role).to_owned()), environment, input, ..ExecRequest::default() };
     let mut running = std::pin::pin!(cx.engine.exec(cx.container, request));
     let mut report = tokio::time::interval(Duration::from_millis(200));
     loop {

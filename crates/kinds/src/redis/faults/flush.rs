@@ -1,4 +1,4 @@
-//! Data that is gone.
+//! Deleted data.
 
 use devenv_faults::{ExpectedEffect, FaultKind, Injection, Refusal, Target, Undoing, Values};
 

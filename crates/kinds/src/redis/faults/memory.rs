@@ -1,4 +1,4 @@
-//! No memory for data.
+//! Too little memory for data.
 
 use devenv_faults::{ExpectedEffect, FaultKind, Form, Injection, Parameter, Refusal, Target, Undoing, Values};
 use redis::AsyncCommands;

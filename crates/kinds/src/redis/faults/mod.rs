@@ -1,4 +1,4 @@
-//! Faults that Redis knows itself, done as its default user.
+//! Redis's own faults, injected as its default user.
 
 mod flush;
 mod memory;
@@ -25,7 +25,7 @@ use crate::capability::{Effect, FaultSite, Faults};
 
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What is done, as data.
+/// The action, as data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Action {
@@ -35,19 +35,19 @@ enum Action {
     Flush,
 }
 
-/// The steps on record.
+/// The recorded undo steps.
 const UNPAUSE: &str = "redis-unpause";
 const SETTINGS: &str = "redis-settings";
 const SAVES: &str = "redis-saves";
 
-/// Settings as they were.
+/// Restores settings.
 #[derive(Debug, Serialize, Deserialize)]
 struct Settings {
     service: ServiceName,
     settings: Vec<(String, String)>,
 }
 
-/// The directory takes new files again, and a snapshot is made.
+/// Lets the directory accept new files again, and makes a snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 struct Saves {
     service: ServiceName,
@@ -55,7 +55,7 @@ struct Saves {
     mode: String,
 }
 
-/// One server, and the way into it.
+/// One server, and how to reach it.
 struct Server {
     declared: RedisProvision,
     vault: Vault,
@@ -83,7 +83,7 @@ impl Faults for RedisKind {
                 memory::squeeze(&server, limit).await
             }
             Action::SaveFailure => {
-                // Where snapshots go is no setting that a server takes while it runs, but it makes a new file there.
+                // The snapshot directory cannot be changed while a server runs, but it creates a new file there.
                 let volume = site.volume().ok_or_else(|| format!("{service} has no volume for snapshots"))?;
                 let mode = site.volume_mode(&volume, None).await?;
                 site.will_undo(OfKind::new(SAVES, &Saves { service, volume: volume.clone(), mode }))?;

@@ -1,4 +1,4 @@
-//! A server that lets clients wait.
+//! A server that makes clients wait.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) async fn pause(server: &Server, time: Duration, writes_only: bool) ->
             let mut pause = redis::cmd("CLIENT");
             pause.arg("PAUSE").arg(time.as_millis() as u64).arg(if writes_only { "WRITE" } else { "ALL" });
             pause.query_async::<()>(&mut connection).await?;
-            // Removing what is not there is a write that changes nothing.
+            // Deleting a missing key is a write that changes nothing.
             let asked = connection.del::<_, i64>("devenv:no-such-key");
             Ok(match timeout(SILENCE, asked).await {
                 Err(_) => Effect::yes(format!("a write was not answered within {} ms", SILENCE.as_millis())),

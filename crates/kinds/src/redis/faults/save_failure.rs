@@ -27,7 +27,7 @@ impl FaultKind for RedisSaveFailure {
     }
 }
 
-/// Asks for a snapshot and waits for how it ended; whether it was made.
+/// Asks for a snapshot and waits for its result. Returns whether it was made.
 pub(super) async fn save(server: &Server) -> Result<bool, String> {
     server
         .session(|mut connection| async move {

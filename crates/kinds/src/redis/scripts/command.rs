@@ -1,4 +1,4 @@
-//! Reading `.redis`: lines as `redis-cli` reads them from its input, and the protocol's own form as `redis-cli --pipe` does.
+//! Parses `.redis`: lines as `redis-cli` reads them from its input, and the protocol form as `redis-cli --pipe` does.
 
 use std::io::{self, BufRead, Read};
 
@@ -19,7 +19,7 @@ impl Command {
     }
 }
 
-/// What is wrong with a file, and where.
+/// A problem of a file, with its position.
 #[derive(Debug)]
 pub(super) struct Malformed {
     pub(super) line: Option<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Commands<R> {
     line: u64,
 }
 
-/// Far above what a server takes.
+/// Far above what a server accepts.
 const MOST_WORDS: usize = 1 << 20;
 const LONGEST_WORD: usize = 512 << 20;
 
@@ -64,7 +64,7 @@ impl<R: BufRead> Commands<R> {
         }
     }
 
-    /// The words of `*2`, each behind a line such as `$3`.
+    /// The words of `*2`, each after a line such as `$3`.
     fn packed(&mut self, number: usize) -> Result<Vec<Vec<u8>>, Malformed> {
         if number > MOST_WORDS {
             return Err(self.malformed("a command has more words than a server takes"));
@@ -109,7 +109,7 @@ fn count(text: &[u8], kind: u8) -> Option<usize> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// A command line as `redis-cli` splits it; nothing for a comment.
+/// A command line as `redis-cli` splits it; `None` for a comment.
 fn words(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, &'static str> {
     let bytes = line.trim_ascii();
     if bytes.is_empty() || bytes[0] == b'#' {

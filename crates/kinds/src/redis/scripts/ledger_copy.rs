@@ -1,8 +1,8 @@
-//! A copy of the ledger that the server never evicts: a function library, which lives, is saved and is copied with the
-//! keys, and is none of them.
+//! A copy of the ledger that the server never evicts: a function library, which is saved and copied with the
+//! keys, but is not a key.
 //!
-//! It is kept where the server may evict any key (`allkeys-*`), and is believed only where the ledger's key has gone alone:
-//! a dataset without any key was emptied, and its ledger with it.
+//! It is kept if the server may evict any key (`allkeys-*`), and is used only if the ledger's key is missing but others exist:
+//! a dataset without any key was flushed, and its ledger with it.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ impl Server {
         Ok(spare)
     }
 
-    /// Copies the ledger as it is now. A server without functions (before 7) goes without.
+    /// Copies the current ledger. A server without functions (before 7) gets no copy.
     pub(super) async fn keep_spare(&mut self) {
         let kept = async {
             if !self.may_evict_anything().await? {
@@ -53,7 +53,7 @@ impl Server {
         }
     }
 
-    /// Nothing if there is none.
+    /// `None` if there is none.
     async fn spare(&mut self) -> Rows {
         let reply: Result<String, _> = cmd("FCALL").arg(NAME).arg(0).query_async(&mut self.connection).await;
         reply.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
@@ -65,7 +65,7 @@ impl Server {
     }
 }
 
-/// Lua that returns the rows, between brackets that do not occur in them.
+/// Lua code that returns the rows, in brackets that do not occur in them.
 fn library(rows: &Rows) -> String {
     let text = serde_json::to_string(rows).expect("a map of texts serializes to JSON");
     let level = (0..=text.len())

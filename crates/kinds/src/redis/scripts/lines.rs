@@ -1,4 +1,4 @@
-//! PURE: what the lines of `.jsonl` say.
+//! PURE: parses the lines of `.jsonl`.
 
 use ::redis::Cmd;
 use serde::Deserialize;
@@ -93,7 +93,7 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
     }
     let ttl = match &key.ttl {
         None => None,
-        // What TTL answers for a key without an expiry, and exporters write.
+        // The value of TTL for a key without an expiry, which exporters write.
         Some(Value::Number(seconds)) if seconds.as_f64() == Some(-1.0) => None,
         Some(Value::Number(seconds)) => {
             let expected = || fail(format!("a ttl is a number of seconds above 0, or -1 for none, not {seconds}"));

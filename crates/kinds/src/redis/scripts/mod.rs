@@ -1,9 +1,9 @@
 //! `.redis` commands and `.jsonl` keys, and their ledger: the hash `devenv:ledger` of database 0.
 //!
-//! The hash is data like any other: it is saved, copied and flushed with the rest, so it never says that something is
-//! there which is not. Where the server may evict it (`allkeys-*`), it has a copy ([`ledger_copy`]).
+//! The hash is data like any other: it is saved, copied and flushed with the rest, so it always agrees with the
+//! data. If the server may evict it (`allkeys-*`), it has a copy ([`ledger_copy`]).
 //! Redis has no rollback. Keys are written so that writing them again changes nothing (each is deleted first); commands
-//! are applied in parts, each with the journal of how far the file is ([`run`]).
+//! are applied in parts, each with a journal of the file's progress ([`run`]).
 
 mod command;
 #[cfg(fuzzing)]
@@ -66,7 +66,7 @@ struct Server {
 impl ScriptStore for Server {
     async fn recorded(&mut self) -> Result<Vec<Recorded>, ScriptError> {
         let rows = self.rows().await.map_err(|error| self.broken(&error))?;
-        // A file that was cut off goes on where its journal says.
+        // An interrupted file continues where its journal says.
         let read = |row: &str| Some(serde_json::from_str::<Row>(row).ok()?.resumable());
         Ok(row::recorded(rows.into_iter().filter_map(|(path, row)| Some((path, read(&row)?))).collect()))
     }
@@ -122,7 +122,7 @@ impl Server {
         } else {
             Client::open(format!("redis://default:{password}@127.0.0.1:{port}/0"))
         };
-        // A large script may take longer than any answer to a client should.
+        // A large script may take longer than any ordinary answer.
         let patient = AsyncConnectionConfig::new().set_response_timeout(None);
         let connection = async { client?.get_multiplexed_async_connection_with_config(&patient).await }.await;
         Ok(Self { service: service.to_owned(), connection: connection.map_err(|error| fail(error.to_string()))? })
@@ -142,7 +142,7 @@ impl Server {
     async fn keys(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let began = Instant::now();
         let checking = script.clone();
-        // Every line is read once before the first is written, so that a bad one leaves nothing behind.
+        // Every line is parsed before the first is written, so that a bad one has no effect.
         blocking(script, move || lines(&checking, |number, line| key_commands(&checking, number, line).map(|_| ()))).await?;
         let (sender, mut batches) = tokio::sync::mpsc::channel(2);
         let reading = script.clone();

@@ -1,8 +1,8 @@
-//! Applying a `.redis` file: in parts, none of which keeps the server for long.
+//! Applies a `.redis` file in parts, none of which blocks the server for long.
 //!
-//! A part and the journal of how many commands are done are one step of the server. A file that is cut off goes on behind
-//! its last part, so no command is applied twice. The ledger is taken away before a part and written back after it, in the
-//! same step: what flushes, swaps or removes keys cannot take it along.
+//! A part and the journal of how many commands are done are one step of the server. An interrupted file continues after
+//! its last part, so no command is applied twice. The ledger is removed before a part and written back after it, in the
+//! same step: commands that flush, swap or remove keys cannot affect it.
 
 use std::{collections::HashMap, io::BufReader, time::Instant};
 
@@ -15,11 +15,11 @@ use super::{
 };
 use crate::script::{Progress, Script, ScriptContext, ScriptError, row::Row, source, ways_on};
 
-/// Of one part.
+/// The size of one part.
 const MOST_COMMANDS: usize = 500;
 const MOST_WORDS: usize = 20_000;
 const MOST_BYTES: usize = 256 * 1024;
-/// What the server's scripting language can hand on in one call.
+/// The limit of the server's scripting language for one call.
 const MOST_ARGUMENTS: usize = 7000;
 
 /// Runs the commands until one fails, and writes the ledger.
@@ -56,7 +56,7 @@ return { failure and line or '', failure or '', db, tostring(done) }
 const NEVER: [&str; 11] =
     ["WATCH", "UNWATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SHUTDOWN", "RESET", "QUIT", "HELLO", "AUTH"];
 
-/// What the server refuses in its own scripts, besides what it says itself.
+/// Commands that the server refuses in its own scripts, besides those that it reports itself.
 const OUTSIDE: [&str; 14] = [
     "ACL",
     "CONFIG",
@@ -74,11 +74,11 @@ const OUTSIDE: [&str; 14] = [
     "LATENCY",
 ];
 
-/// What is one step of the server.
+/// The commands of one step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Together(Vec<Command>),
-    /// Not allowed in a script of the server.
+    /// Not allowed in a server script.
     Alone(Command),
 }
 
@@ -129,7 +129,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn apply(&mut self, server: &mut Server, journal: Option<(u64, String)>, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let script = self.script;
-        // Every command is read once before the first is applied, so that a bad line leaves nothing behind.
+        // Every command is parsed before the first is applied, so that a bad line has no effect.
         let checking = script.clone();
         let names = blocking(script, move || names(&checking)).await?;
         let outside = self.outside(server, names).await?;
@@ -232,7 +232,7 @@ fn next<R: std::io::BufRead>(script: &Script, commands: &mut Commands<R>) -> Res
     commands.next().map_err(|Malformed { line, message }| ScriptError::of(&script.path, message).at(line))
 }
 
-/// The names of all commands, each with the first line where it is used. Fails where a line cannot be.
+/// The names of all commands, each with the first line where it is used. An error if a line is invalid.
 pub(super) fn names(script: &Script) -> Result<Vec<(String, u64)>, ScriptError> {
     let mut input = open(script)?;
     let mut names: Vec<(String, u64)> = Vec::new();
@@ -256,7 +256,7 @@ pub(super) fn names(script: &Script) -> Result<Vec<(String, u64)>, ScriptError> 
     }
 }
 
-/// Hands on the file's parts, without the commands that are done already, until `take` wants no more.
+/// Passes the file's parts, without the commands that are done already, to `take` until it wants no more.
 pub(super) fn divided(script: &Script, outside: &Outside, passed_over: u64, take: &mut dyn FnMut(Part) -> bool) -> Result<(), ScriptError> {
     let mut input = open(script)?;
     let mut parts = Parts { take, together: Vec::new(), words: 0, bytes: 0, passed_over };

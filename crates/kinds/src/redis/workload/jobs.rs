@@ -1,6 +1,6 @@
-//! Jobs in a stream of Redis, in the way of BullMQ: accepted, taken by a worker of a group, completed, acknowledged.
+//! Jobs in a stream of Redis, as in BullMQ: accepted, taken by a worker of a group, completed, acknowledged.
 //!
-//! Every job that was accepted has to be completed at least once. That it was is written into the ledger, outside of
+//! Every accepted job must be completed at least once. Completions are written to the operation log, outside of
 //! Redis. A worker that reconnects first processes the entries it had claimed before.
 
 use std::{
@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How long a worker waits for jobs at a time.
 const BLOCK_MS: u64 = 200;
 
-/// What `XREADGROUP` answers: by stream, entries with their fields, names and values in turn.
+/// The answer of `XREADGROUP`: by stream, entries with their fields, names and values in turn.
 type Streams = Option<Vec<(String, Vec<(String, Option<Vec<String>>)>)>>;
 
 pub(super) struct RedisJobs;
@@ -57,7 +57,7 @@ struct Jobs {
     known: Arc<Mutex<HashMap<(u32, u64), Job>>>,
 }
 
-/// What is known of a job.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, Default)]
 struct Job {
     accepted: bool,
@@ -79,7 +79,7 @@ impl Jobs {
         let wrong = |error: RedisError| said(&error);
         self.group(&mut connection).await.map_err(wrong)?;
         let consumer = format!("worker-{worker}");
-        // From `0`: what this worker was given and did not finish; from `>`: what nobody was given.
+        // From `0`: entries that this worker got and did not finish; from `>`: entries that no worker got.
         let mut from = "0";
         loop {
             let mut read = redis::cmd("XREADGROUP");
@@ -108,7 +108,7 @@ impl Jobs {
         }
     }
 
-    /// From the first entry on: a group that was lost with a crash is given everything that is still there.
+    /// From the first entry on: a group that was lost in a crash gets every remaining entry again.
     async fn group(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(&self.stream).arg(GROUP).arg("0").arg("MKSTREAM");
@@ -152,7 +152,7 @@ impl Work for Jobs {
             }
         });
         tokio::select! {
-            // A job that is being completed is in the ledger or will be completed again by nobody; both are known.
+            // A job that is being completed is in the log or will not be completed again; both are known.
             () = stop.cancelled() => {}
             _ = futures_util::future::join_all(workers) => {}
         }
@@ -163,7 +163,7 @@ impl Work for Jobs {
         Some(known.values().filter(|job| job.accepted && job.completed == 0).count() as u64)
     }
 
-    /// What workers completed: the ledger has it too, and this is the same.
+    /// The completions of workers: the same as in the log.
     async fn read_back(&self) -> Result<Option<Observed>, WorkError> {
         let known = self.known.lock().expect("no code panics while it holds this lock");
         let found = known.iter().filter(|(_, job)| job.completed > 0).map(|(key, job)| (*key, job.completed)).collect();

@@ -49,7 +49,7 @@ struct Setter {
 }
 
 impl Keys {
-    /// Every key of this run, `work` being given them in portions.
+    /// Every key of this run, passed to `work` in portions.
     async fn scan(&self, connection: &mut MultiplexedConnection) -> Result<Vec<String>, RedisError> {
         let mut keys = Vec::new();
         let mut cursor = 0_u64;

@@ -1,4 +1,4 @@
-//! Work on Redis for chaos scenarios, and the question whether it answers.
+//! Workloads on Redis for chaos scenarios, and a check whether it answers.
 
 mod jobs;
 mod keys;
@@ -17,7 +17,7 @@ use crate::capability::{
     AddressError, Asker, Line, Reply, Silent, Variables, WorkError, WorkloadKind, WorkloadSite, Workloads, asker::silent,
 };
 
-/// A large answer of a busy server takes its time; a client's own limit is tighter.
+/// A large answer of a busy server takes its time; a client's own limit is shorter.
 const RESPONSE: Duration = Duration::from_secs(10);
 /// Names the certificate of the local authority.
 const AUTHORITY: &str = "DEVENV_CA_FILE";
@@ -35,10 +35,10 @@ impl Workloads for RedisKind {
 struct Fields {
     /// The service.
     service: String,
-    /// How many work at once.
+    /// The number of concurrent clients.
     #[serde(default)]
     clients: Option<u32>,
-    /// Operations a second of all clients together: `400/s`.
+    /// Operations per second of all clients together: `400/s`.
     #[serde(default)]
     rate: Option<String>,
     /// When a write counts as acknowledged: at the reply, or once the server says that it is on the disk (`WAITAOF`).
@@ -67,7 +67,7 @@ struct Server {
     authority: Option<Vec<u8>>,
 }
 
-/// How to ask whether it answers.
+/// How to check whether it answers.
 pub(super) fn asker(variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
     Ok(Arc::new(Server::found(variables, service)?))
 }
@@ -128,18 +128,18 @@ fn said(error: &RedisError) -> String {
     }
 }
 
-/// The server's own no is one; anything else leaves it open.
+/// A refusal of the server is final; any other error leaves the outcome open.
 fn reply_to(error: &RedisError) -> Reply {
     let server = error.code().is_some() && !error.is_io_error() && !error.is_connection_dropped();
     if server { Reply::Refused(said(error)) } else { Reply::Unknown(said(error)) }
 }
 
-/// After a write was accepted: once it is on the disk, if that is what counts.
+/// After a write was accepted: waits until it is on the disk, if that is required.
 async fn on_disk(connection: &mut MultiplexedConnection, acknowledge: Acknowledge) -> Reply {
     if acknowledge == Acknowledge::Reply {
         return Reply::Acknowledged;
     }
-    // The counts are what was reached when the time was up, so they have to be looked at.
+    // The counts are those at the time-out, so they must be checked.
     match redis::cmd("WAITAOF").arg(1).arg(0).arg(1500).query_async::<(u64, u64)>(connection).await {
         Ok((1.., _)) => Reply::Acknowledged,
         Ok(_) => Reply::Unknown("not synced to disk within 1.5 s".to_owned()),
