@@ -9,7 +9,7 @@ mod exit;
 mod failure;
 mod given_secrets;
 #[cfg(test)]
-mod guide;
+mod guide_tests;
 mod launch;
 mod log_line;
 mod operation;

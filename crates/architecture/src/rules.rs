@@ -209,9 +209,12 @@ pub fn violations(package: &str, source: &Source) -> Vec<String> {
 pub const TEXTS_THAT_ARE_NO_KIND: &[(&str, &str, &str)] = &[
     ("devenv", "cli/args.rs", "the command `redis`"),
     ("devenv", "cli/client.rs", "schemes of addresses"),
-    ("devenv", "cli/new/detect.rs", "the text of a profile that is written, by the client libraries of a project"),
+    ("devenv", "cli/completions/values.rs", "the command `redis`"),
+    ("devenv", "cli/help.rs", "pages of the guide"),
+    ("devenv", "cli/new/libraries.rs", "the text of a profile that is written, by the client libraries of a project"),
     ("devenv-compose", "", "the document of a profile, whose services are containers"),
     ("devenv-profile", "compose.rs", "the same document"),
+    ("devenv-profile", "render.rs", "the same document"),
     ("devenv-architecture", "", "the rules themselves"),
     ("devenv-engine", "", "containers and processes are the engine's own objects"),
     ("devenv-spec", "", "workloads are containers or processes"),

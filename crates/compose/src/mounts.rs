@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     project::{Device, Project, Volume},
-    service::hooks::of_service,
     values::Values,
     words,
 };
@@ -75,6 +74,15 @@ fn others(service: &Node, depth: usize, project: &mut Project<'_>) -> Vec<Value>
         }
     }
     volumes
+}
+
+/// A mount of a service as another service has it: a volume of its own stays the first one's.
+pub(crate) fn of_service(mut volume: Value, owner: &str) -> Value {
+    let own = volume["source"].as_str().is_some_and(|source| !source.starts_with(['.', '/'])) && volume["external"] != true;
+    if own && volume.get("of").is_none() {
+        volume["of"] = json!(owner);
+    }
+    volume
 }
 
 /// What the service itself mounts.

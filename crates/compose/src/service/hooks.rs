@@ -3,7 +3,7 @@
 use devenv_document::tree::Node;
 use serde_json::{Map, Value, json};
 
-use crate::project::Project;
+use crate::{mounts::of_service, project::Project};
 
 use super::Converter;
 
@@ -135,13 +135,4 @@ fn before_container(name: &str, container: &Value, hook: &Value, image: Option<S
 
 fn copied(from: &Value, field: &str) -> Option<(String, Value)> {
     from.get(field).map(|value| (field.to_owned(), value.clone()))
-}
-
-/// A mount of a service as another service has it: a volume of its own stays the first one's.
-pub(crate) fn of_service(mut volume: Value, owner: &str) -> Value {
-    let own = volume["source"].as_str().is_some_and(|source| !source.starts_with(['.', '/'])) && volume["external"] != true;
-    if own && volume.get("of").is_none() {
-        volume["of"] = json!(owner);
-    }
-    volume
 }
