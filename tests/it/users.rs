@@ -95,6 +95,8 @@ struct FalseDaemon {
 impl FalseDaemon {
     fn start(directory: &Path, mode: &str) -> Self {
         let mut command = Command::new("python3");
+        // The PATH of the tests may lead into a home directory that other users cannot read.
+        command.env("PATH", "/usr/bin:/bin");
         command.args(["-c", FALSE_DAEMON]).arg(directory).arg(mode).uid(MALLORY).gid(MALLORY).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
