@@ -10,13 +10,13 @@ use std::{
 };
 
 use devenv_api::{ApiError, Backup, BackupFile, ErrorCode};
+use devenv_kinds::backup::outdated;
+use devenv_snapshots::digest_tree;
+use devenv_spec::EnvironmentId;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    backup::outdated,
     error::internal,
-    snapshot::digest_tree,
-    spec::EnvironmentId,
     store::{Store, write_atomically},
 };
 

@@ -1,8 +1,7 @@
 //! Errors as clients read them: the code, the text with its causes, and a hint. Used by every module of the daemon.
 
 use devenv_api::{ApiError, ErrorCode};
-
-use crate::engine::EngineError;
+use devenv_engine::EngineError;
 
 pub(crate) fn no_engine(error: &EngineError) -> ApiError {
     ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")

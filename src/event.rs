@@ -12,11 +12,10 @@ use std::{
 };
 
 pub(crate) use devenv_api::Event;
+use devenv_spec::{EnvironmentId, ServiceName};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::broadcast;
-
-use crate::spec::{EnvironmentId, ServiceName};
 
 /// A file of this size becomes the old one, and a new one is started: history is never more than two files.
 const FILE_BYTES: u64 = 4 << 20;

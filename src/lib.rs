@@ -25,24 +25,14 @@ mod runtime;
 mod server;
 mod store;
 
-// Crates under the names that they have here.
-use devenv_chaos as chaos;
-use devenv_engine as engine;
-use devenv_kinds::{self as kinds, backup, diagnosis, faults as fault, lease, metrics, probe, provision, script};
-use devenv_logs as log;
-use devenv_processes as process;
-use devenv_profile as profile;
-use devenv_secrets::{self as secret, tls};
-use devenv_snapshots as snapshot;
-use devenv_spec as spec;
-use devenv_watch as watch;
+use devenv_processes::{parent_death, shim};
 
 /// The program: everything from the arguments to the exit code.
 pub fn main() -> std::process::ExitCode {
     // First of all: a process shim starts with every host process, and must not load what only a client or daemon needs.
     let arguments = || std::env::args_os().skip(1);
-    process::shim::main_if_asked(arguments())
-        .or_else(|| process::parent_death::main_if_asked(arguments()))
-        .or_else(|| kinds::main_if_asked(arguments()))
+    shim::main_if_asked(arguments())
+        .or_else(|| parent_death::main_if_asked(arguments()))
+        .or_else(|| devenv_kinds::main_if_asked(arguments()))
         .unwrap_or_else(cli::main)
 }

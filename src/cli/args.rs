@@ -171,7 +171,7 @@ pub(super) fn instance(text: &str) -> Result<String, String> {
 
 /// Parses a duration such as `300ms`, `30s`, `5m`, `24h`.
 pub(super) fn period(text: &str) -> Result<std::time::Duration, String> {
-    text.parse::<crate::spec::Period>().map(crate::spec::Period::duration).map_err(|error| error.to_string())
+    text.parse::<devenv_spec::Period>().map(devenv_spec::Period::duration).map_err(|error| error.to_string())
 }
 
 impl Command {

@@ -9,6 +9,7 @@ use devenv_api::{
     ApiError, Backup, Client, Compared, DownRequest, Drill, ErrorCode, OperationRequest, RestoreRequest, Restored, ServicesRequest, Status,
     TransferRequest, Transferred,
 };
+use devenv_kinds::capability::FileUse;
 use url::Url;
 
 use super::{
@@ -20,10 +21,7 @@ use super::{
     session::Session,
     table,
 };
-use crate::{
-    kinds::{self, capability::FileUse},
-    paths,
-};
+use crate::paths;
 
 /// Back up data, list backups, restore them, and test a restore.
 ///
@@ -283,7 +281,7 @@ fn only(document: &mut serde_json::Value, names: &[&str]) {
         for field in ["depends_on", "ports"] {
             empty(service, field);
         }
-        for kind in kinds::all() {
+        for kind in devenv_kinds::all() {
             let Some(fields) = find(service, kind.name()) else { continue };
             for field in kind.files().iter().filter(|field| field.used_for == FileUse::Script) {
                 empty_below(fields, field.path);

@@ -14,7 +14,6 @@ use super::{
     printer::{DIM, NAME, WARN, paint},
     session::Session,
 };
-use crate::fault;
 
 /// Inject faults into services and run chaos scenarios.
 ///
@@ -124,7 +123,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 fn faults(arguments: &FaultsArguments, session: &Session) -> Outcome {
-    let mut catalogue = fault::catalogue();
+    let mut catalogue = devenv_kinds::faults::catalogue();
     if let Some(name) = &arguments.fault {
         catalogue.faults.retain(|fault| fault.name == *name);
         if catalogue.faults.is_empty() {

@@ -190,7 +190,7 @@ async fn addresses(session: &Session, service: Option<&str>, short: &str, scheme
         Ok(variables.into_iter().map(|(name, variable)| (name, variable.value)).collect())
     };
     let (host, container) = (variables(VariablesFor::Host).await?, variables(VariablesFor::Container).await?);
-    let name = service.map_or_else(|| short.to_owned(), |service| format!("{}_URL", crate::spec::variable_form(service)));
+    let name = service.map_or_else(|| short.to_owned(), |service| format!("{}_URL", devenv_spec::variable_form(service)));
     let is_it = |url: &&String| url.starts_with(scheme);
     let Some((url, inside)) = host.get(&name).filter(is_it).zip(container.get(&name)) else {
         let message = match service {

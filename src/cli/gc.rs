@@ -1,11 +1,11 @@
 //! `devenv gc`: removes unneeded objects.
 
 use devenv_api::{GcReport, GcRequest, OperationRequest};
+use devenv_spec::Size;
 
 use std::time::Duration;
 
 use super::{Outcome, args::period, exit::ExitStatus, operation::carry_out, session::Session, table};
-use crate::spec::Size;
 
 /// Remove resources that are orphaned, idle or over budget.
 ///

@@ -7,10 +7,9 @@ use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode, ShellVariables};
 use devenv_files::read_text_bounded;
+use devenv_profile::SecretSource;
 use indexmap::IndexMap;
 use tokio::{io::AsyncReadExt, process::Command};
-
-use crate::profile::SecretSource;
 
 /// The largest secret, in bytes.
 const LONGEST: u64 = 64 << 10;

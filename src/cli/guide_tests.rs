@@ -7,11 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use devenv_profile::{ComposeRequest, LoadError, LoadRequest, load as loader};
+
 use super::args;
-use crate::{
-    chaos,
-    profile::{ComposeRequest, LoadError, LoadRequest, load as loader},
-};
 
 /// A block of code: its page and line, its language, its text.
 struct Sample {
@@ -143,7 +141,7 @@ fn every_profile_and_scenario_of_the_documentation_is_valid() {
         seen += 1;
         if has("timeline") || has("workload") {
             wrong.extend(
-                chaos::read("sample", "sample.yaml", sample.text.as_bytes(), None)
+                devenv_chaos::read("sample", "sample.yaml", sample.text.as_bytes(), None)
                     .err()
                     .map(|report| format!("{}: {}", sample.place, report.render())),
             );

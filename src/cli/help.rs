@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use devenv_profile::did_you_mean;
+
 use super::{
     Outcome, args,
     exit::ExitStatus,
@@ -9,7 +11,6 @@ use super::{
     printer::{BOLD, paint},
     session::Session,
 };
-use crate::profile::did_you_mean;
 
 /// Show the help of a command, or a page of the guide.
 ///

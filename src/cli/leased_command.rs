@@ -10,6 +10,7 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_processes::{LaunchError, parent_death::DIE_WITH_PARENT};
 use indexmap::IndexMap;
 use rustix::process::{Pid, Signal as RawSignal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
@@ -18,7 +19,6 @@ use super::{
     exit::ExitStatus,
     failure::{Failure, Signal, Signals, internal},
 };
-use crate::process::{self, LaunchError, parent_death::DIE_WITH_PARENT};
 
 /// A command with everything it is started with.
 pub(super) struct LeasedCommand<'a> {
@@ -31,7 +31,7 @@ pub(super) fn find(command: &[String]) -> Result<(), (ExitStatus, ApiError)> {
     let Some(program) = command.first() else { return Ok(()) };
     let here = std::env::current_dir().unwrap_or_default();
     let path = std::env::var("PATH").ok();
-    let Err(error) = process::find_program(program, &here, path.as_deref()) else { return Ok(()) };
+    let Err(error) = devenv_processes::find_program(program, &here, path.as_deref()) else { return Ok(()) };
     let status = match &error {
         LaunchError::NotInPath { .. } | LaunchError::NoProgram(_) => ExitStatus::NOT_FOUND,
         LaunchError::EmptyCommand | LaunchError::NoDirectory(_) | LaunchError::NotExecutable { .. } | LaunchError::Shim(_) => {
@@ -45,7 +45,7 @@ impl LeasedCommand<'_> {
     /// Runs it to its end, and forwards signals. Ends it when `lost` reports that the lease is gone.
     pub(super) async fn run(self, signals: &mut Signals, lost: impl Future<Output = Failure>) -> Result<ExitStatus, Failure> {
         let alone = !io::stdin().is_terminal();
-        let marker = self.variables.get(process::MARKER).cloned();
+        let marker = self.variables.get(devenv_processes::MARKER).cloned();
         let mut child = self.spawn(alone)?;
         let mut lost = std::pin::pin!(lost);
         loop {
@@ -56,7 +56,7 @@ impl LeasedCommand<'_> {
                 failure = &mut lost => {
                     forward_raw(&child, RawSignal::KILL, alone);
                     if let Some(marker) = marker {
-                        process::sweep(&marker);
+                        devenv_processes::sweep(&marker);
                     }
                     let _ = child.wait().await;
                     return Err(failure);

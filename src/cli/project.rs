@@ -12,6 +12,10 @@ mod images;
 mod in_time;
 mod select;
 
+use devenv_kinds::Kind;
+use devenv_profile::{ComposeRequest, Explanation, LoadError, LoadRequest, ProfileEntry, Refused, load as loader};
+use devenv_spec::{Image, sensitive};
+
 use super::{
     failure::{Failure, internal, usage},
     given_secrets, powers,
@@ -19,12 +23,7 @@ use super::{
     session::Session,
     trust,
 };
-use crate::{
-    kinds::Kind,
-    paths::Paths,
-    profile::{ComposeRequest, Explanation, LoadError, LoadRequest, ProfileEntry, Refused, load as loader},
-    spec::{Image, sensitive},
-};
+use crate::paths::Paths;
 
 pub(super) use select::{Selected, Selection, select};
 
@@ -179,10 +178,10 @@ pub(super) fn images_of_default(session: &Session) -> Vec<String> {
 
 impl Loaded {
     /// What a scenario needs to know of the services.
-    pub(super) fn chaos_services(&self) -> crate::chaos::Services {
+    pub(super) fn chaos_services(&self) -> devenv_chaos::Services {
         let facts =
-            |name: &str, kind: &Kind| crate::chaos::ServiceFacts { kind: kind.name().to_owned(), databases: kind.fields().databases(name) };
-        crate::chaos::Services(
+            |name: &str, kind: &Kind| devenv_chaos::ServiceFacts { kind: kind.name().to_owned(), databases: kind.fields().databases(name) };
+        devenv_chaos::Services(
             self.0.profile.services.iter().map(|(name, service)| (name.as_str().to_owned(), facts(name.as_str(), &service.kind))).collect(),
         )
     }
@@ -191,7 +190,7 @@ impl Loaded {
     pub(super) fn effective(&self, shown: bool) -> serde_json::Value {
         match &self.0.shown {
             Some(document) if shown => document.clone(),
-            Some(document) => crate::profile::masked(document),
+            Some(document) => devenv_profile::masked(document),
             None if shown => self.0.origins.effective(),
             None => self.0.origins.redacted(),
         }
@@ -199,28 +198,28 @@ impl Loaded {
 
     pub(super) fn effective_yaml(&self, shown: bool) -> String {
         match &self.0.shown {
-            Some(_) => format!("# {} as a profile\n{}", self.0.profile.name, crate::profile::profile_text(&self.effective(shown))),
+            Some(_) => format!("# {} as a profile\n{}", self.0.profile.name, devenv_profile::profile_text(&self.effective(shown))),
             None if shown => self.0.origins.effective_yaml(),
             None => self.0.origins.redacted_yaml(),
         }
     }
 
     /// The profile as a Compose file. What came from Compose files goes back as it came.
-    pub(super) fn as_compose(&self, name: Option<&str>) -> crate::profile::Rendering {
+    pub(super) fn as_compose(&self, name: Option<&str>) -> devenv_profile::Rendering {
         match &self.0.shown {
-            Some(document) => crate::profile::Rendering {
-                text: crate::profile::render(document, name).unwrap_or_default(),
+            Some(document) => devenv_profile::Rendering {
+                text: devenv_profile::render(document, name).unwrap_or_default(),
                 variables: Vec::new(),
                 left_out: Vec::new(),
                 missing: Vec::new(),
             },
-            None => crate::profile::render_profile(&self.0.profile, &self.effective(true), name),
+            None => devenv_profile::render_profile(&self.0.profile, &self.effective(true), name),
         }
     }
 
     /// The text of a profile that means the same.
     pub(super) fn profile_text(&self) -> String {
-        crate::profile::profile_text(&self.effective(true))
+        devenv_profile::profile_text(&self.effective(true))
     }
 
     pub(super) fn service_names(&self) -> Vec<String> {
@@ -233,7 +232,7 @@ impl Loaded {
 
     /// What it does on this machine beyond running containers.
     pub(super) fn host_powers(&self) -> Vec<HostPower> {
-        crate::profile::host_powers(&self.0.profile)
+        devenv_profile::host_powers(&self.0.profile)
     }
 
     /// Variables of services that it replaces by values of its own.
@@ -330,12 +329,12 @@ fn masked(mut explanation: Explanation) -> Explanation {
     let path: Vec<&str> = explanation.key.split('.').collect();
     let mask = |value: &mut serde_json::Value| {
         if let serde_json::Value::String(text) = value {
-            *text = crate::profile::masked_at(&path, text);
+            *text = devenv_profile::masked_at(&path, text);
         }
     };
     explanation.value.as_mut().map(mask);
     for touch in &mut explanation.layers {
-        touch.value = crate::profile::masked_at(&path, &touch.value);
+        touch.value = devenv_profile::masked_at(&path, &touch.value);
     }
     explanation
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use devenv_profile::Rendering;
+
 use super::{Outcome, config, exit::ExitStatus, failure::internal, project::Selection, session::Session};
-use crate::profile::Rendering;
 
 /// Write a profile as a file for another tool.
 ///

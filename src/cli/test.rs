@@ -9,6 +9,7 @@ use devenv_api::{
     ApiError, Client, DownRequest, EnvironmentTarget, ErrorCode, HoldRequest, Holding, LeaseRequest, OperationRequest, Status,
     VariablesFor, VariablesRequest,
 };
+use devenv_processes::MARKER;
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 
@@ -22,7 +23,6 @@ use super::{
     project::{self, Loaded},
     session::Session,
 };
-use crate::process::MARKER;
 
 /// Run tests in a temporary environment.
 ///

@@ -1,12 +1,9 @@
 //! Checks that the daemon's engine is the one that a client selects.
 
 use devenv_api::{ApiError, EngineSelection, ErrorCode};
+use devenv_engine::docker::{Selection, named_endpoint};
 
-use crate::{
-    engine::docker::{Selection, named_endpoint},
-    error::no_engine,
-    server::EngineCheck,
-};
+use crate::{error::no_engine, server::EngineCheck};
 
 /// Refuses a client that selects another engine than the one at `endpoint`, because it would see the wrong containers.
 pub(super) fn check(own: Selection, endpoint: String) -> EngineCheck {

@@ -8,13 +8,13 @@ use devenv_api::{
     ApiError, AskedBy, Backup, Compared, EnvironmentTarget, ErrorCode, OperationRequest, RestoreRequest, Restored, ServicesRequest,
     Submission,
 };
+use devenv_spec::{EnvironmentId, ServiceName};
 use serde::de::DeserializeOwned;
 
 use crate::{
     error::internal,
     faults::Backups,
     operation::{Operations, WeakOperations},
-    spec::{EnvironmentId, ServiceName},
 };
 
 /// Faults are below operations, so they get the operations here, once these exist.

@@ -21,12 +21,12 @@ use std::{
 };
 
 use devenv_api::{Announcement, ApiError, ErrorCode};
+use devenv_engine::{Engine, docker};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::runtime::readiness::STEADY;
 use crate::{
-    engine::{Engine, docker},
     environment::Environments,
     error::{describe, internal, no_engine},
     operation::{Operations, gc},

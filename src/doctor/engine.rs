@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use devenv_api::{Check, EngineSelection};
+use devenv_engine::{Engine, EngineError, docker};
 use jiff::Timestamp;
 
 use super::{fail, ok, warning};
-use crate::engine::{Engine, EngineError, docker};
 
 pub(super) async fn checks(choice: &EngineSelection, images: &[String]) -> (Vec<Check>, bool) {
     let selection = docker::Selection::read(choice.context.clone(), |name| std::env::var(name).ok());

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 
 use devenv_api::ApiError;
+use devenv_engine::ObservedContainer;
+use devenv_spec::EnvironmentId;
 
 use super::{Environment, Environments};
 use crate::{
-    engine::ObservedContainer,
     error::no_engine,
     faults,
     reconcile::Observed,
-    spec::EnvironmentId,
     store::{Goal, Record},
 };
 

@@ -3,6 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan};
+use devenv_engine::build::Manifest;
+use devenv_profile::{Leases, Profile, SecretSource};
+use devenv_secrets::tls::{self, Authority};
+use devenv_spec::{EnvironmentSpec, SecretRef, ServiceName, sensitive};
 use ipnet::Ipv4Net;
 
 use super::{
@@ -10,14 +14,10 @@ use super::{
     ports::{self, Leasing},
 };
 use crate::{
-    engine::build::Manifest,
     error::{describe, internal, no_engine},
     net,
-    profile::{self, Leases, Profile, SecretSource},
     runtime::builds,
-    spec::{EnvironmentSpec, SecretRef, ServiceName, sensitive},
     store::Record,
-    tls::{self, Authority},
 };
 
 impl Environments {
@@ -25,7 +25,7 @@ impl Environments {
     pub(crate) async fn compile(&self, environment: &Environment, document: serde_json::Value) -> Result<EnvironmentSpec, ApiError> {
         let profile = parsed(document)?;
         let record = environment.handle.record().await.map_err(ApiError::from)?;
-        let needs = profile::needs(&profile);
+        let needs = devenv_profile::needs(&profile);
         let leasing = Leasing { record: &record, running: ports::running(environment), others: self.others(&environment.id) };
         let leased = {
             let mut reservations = self.shared.leases.lock().expect("no code panics while it holds this lock");
@@ -43,7 +43,7 @@ impl Environments {
         environment.handle.keep_ports(leased.kept).await.map_err(ApiError::from)?;
         let leases =
             Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports: leased.ports, authority };
-        let mut spec = profile::compile(&profile, &leases);
+        let mut spec = devenv_profile::compile(&profile, &leases);
         builds::fingerprint(&mut spec).await?;
         Ok(spec)
     }
@@ -60,7 +60,7 @@ impl Environments {
         document: serde_json::Value,
     ) -> Result<(EnvironmentSpec, BTreeMap<ServiceName, Manifest>), ApiError> {
         let profile = parsed(document)?;
-        let needs = profile::needs(&profile);
+        let needs = devenv_profile::needs(&profile);
         let (record, running) = match self.find(target) {
             Some(environment) => (environment.handle.record().await.map_err(ApiError::from)?, ports::running(&environment)),
             None => (self.new_record(target), Vec::new()),
@@ -71,7 +71,7 @@ impl Environments {
         let subnet = self.subnet(&record).await?;
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
-        let mut spec = profile::compile(&profile, &leases);
+        let mut spec = devenv_profile::compile(&profile, &leases);
         let files = builds::fingerprint(&mut spec).await?;
         Ok((spec, files))
     }

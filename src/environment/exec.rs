@@ -1,16 +1,16 @@
 //! Runs a command in a service for a client: carries its input, output, terminal size and exit code.
 
 use devenv_api::{ApiError, DaemonCodec, ErrorCode, ExecInput, ExecOutput, ExecRequest};
+use devenv_engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize};
+use devenv_spec::{ContainerSpec, Workload};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Framed;
 
 use super::{Environment, Environments};
 use crate::{
-    engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize},
     error::{describe, internal, no_engine},
     reconcile::{CommandError, Effects, Leaving, Subject},
-    spec::{ContainerSpec, Workload},
 };
 
 /// A container that was made for one command.

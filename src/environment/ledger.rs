@@ -1,13 +1,13 @@
 //! What has been applied to an environment's data, and applying more on request.
 
 use devenv_api::{ApiError, ErrorCode, Ledger, LedgerEntry, LedgerState};
+use devenv_kinds::script::{Choice, ScriptError};
+use devenv_spec::{EnvironmentSpec, ScriptSet, ServiceName};
 
 use super::Environment;
 use crate::{
     event::NewEvent,
     reconcile::{CommandError, Instance},
-    script::{Choice, ScriptError},
-    spec::{EnvironmentSpec, ScriptSet, ServiceName},
 };
 
 /// What to do about one script.
@@ -121,7 +121,7 @@ impl Environment {
         let status = self.handle.status();
         let service = status.services.iter().find(|service| service.name == name.as_str());
         match service.and_then(|service| service.container.clone()) {
-            Some(id) => Ok(Instance { id, hash: crate::spec::SpecHash::recorded(""), run: 0 }),
+            Some(id) => Ok(Instance { id, hash: devenv_spec::SpecHash::recorded(""), run: 0 }),
             None => Err(ApiError::new(ErrorCode::Failed, format!("`{name}` is not running")).hint("run `devenv up` to start it")),
         }
     }

@@ -8,10 +8,11 @@
 use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_spec::EnvironmentId;
 use tokio_util::sync::CancellationToken;
 
 use super::{Environment, Environments, adopt};
-use crate::{error::internal, event::NewEvent, runtime::tasks::Failed, spec::EnvironmentId};
+use crate::{error::internal, event::NewEvent, runtime::tasks::Failed};
 
 /// An environment is restarted at most this many times within [`SPAN`], and then stays failed.
 const ATTEMPTS: usize = 3;
@@ -69,15 +70,11 @@ mod tests {
 
     use async_trait::async_trait;
     use devenv_api::{Compared, EnvironmentTarget};
+    use devenv_engine::{OwnerId, Reach, fake::FakeEngine};
+    use devenv_spec::ServiceName;
 
     use super::*;
-    use crate::{
-        engine::{OwnerId, Reach, fake::FakeEngine},
-        faults::Backups,
-        operation_store::OperationStore,
-        spec::ServiceName,
-        store::Store,
-    };
+    use crate::{faults::Backups, operation_store::OperationStore, store::Store};
 
     struct NoBackups;
 

@@ -14,23 +14,22 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode, ShellVariables, Status};
+use devenv_engine::Reach;
+use devenv_kinds::{lease::Leases, provision::ProvisionContext};
+use devenv_logs::Logs;
+use devenv_secrets::Vault;
+use devenv_spec::{EnvironmentId, sensitive};
 use tokio::sync::broadcast;
 
 use super::{activity::Activity, host_reach, port_forwards, registry::Shared};
 use crate::{
-    engine::Reach,
     error::{describe, internal},
     event::EventLog,
     faults::{self, Faults},
     golden::Golden,
-    lease::Leases,
-    log::Logs,
-    provision::ProvisionContext,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     reload::{Reloader, Tools},
     runtime::{EnvironmentRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
-    secret::Vault,
-    spec::{EnvironmentId, sensitive},
     store::Record,
 };
 
@@ -117,7 +116,7 @@ impl Environment {
         }
         let leases = Leases::new(ProvisionContext {
             vault: vault.clone(),
-            authority: Some(crate::tls::certificate_of(&shared.store.authority())),
+            authority: Some(devenv_secrets::tls::certificate_of(&shared.store.authority())),
             again: false,
         });
         let (reloader, task) = Reloader::begin(handle.clone(), tools, tasks.end.clone());

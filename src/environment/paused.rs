@@ -2,12 +2,10 @@
 //! once, since it would wait until its limit. Called by operations on data and by `exec`. It never ends a pause.
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_engine::{ContainerState, ObservedContainer};
 
 use super::{Environment, Environments};
-use crate::{
-    engine::{ContainerState, ObservedContainer},
-    error::no_engine,
-};
+use crate::error::no_engine;
 
 impl Environments {
     /// An error if the service is held still, so that it cannot answer.

@@ -17,6 +17,8 @@ use std::{
 };
 
 use devenv_api::Status;
+use devenv_engine::{Engine, Reach};
+use devenv_spec::EnvironmentId;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -24,10 +26,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Engine, Reach},
     net::forward,
     reconcile::{Handle, network_name},
-    spec::EnvironmentId,
 };
 
 /// The forwarded ports, which do not count as free ports.
@@ -130,10 +130,10 @@ impl PortForwards {
 
 #[cfg(test)]
 mod tests {
+    use devenv_engine::fake::FakeEngine;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::engine::fake::FakeEngine;
 
     #[tokio::test]
     async fn requests_to_the_published_port_arrive_at_the_engines_host() {

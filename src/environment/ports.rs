@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use devenv_api::{ApiError, ErrorCode, Phase};
+use devenv_profile::PortRequest;
+use devenv_spec::{EnvironmentId, ServiceName};
 
 use super::{Environment, Environments};
 use crate::{
     net::{self, PortError, PortReservations},
-    profile::PortRequest,
     reconcile::View,
-    spec::{EnvironmentId, ServiceName},
     store::{Goal, Record},
 };
 

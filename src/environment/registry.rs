@@ -8,13 +8,14 @@ use std::{
 };
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
+use devenv_engine::{Engine, OwnerId, Reach};
+use devenv_spec::EnvironmentId;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::parts::Environment;
 use crate::{
     backups::Backups,
-    engine::{Engine, OwnerId, Reach},
     error::internal,
     event::NewEvent,
     faults,
@@ -22,7 +23,6 @@ use crate::{
     operation_store::OperationStore,
     reconcile::{CommandError, Observed},
     runtime::{host_processes::HostProcesses, inherited::Inherited, tasks::Failed},
-    spec::EnvironmentId,
     store::{Record, Store},
 };
 

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use devenv_api::{ServiceState, Witness};
+use devenv_engine::{ContainerState, EngineEventKind, ObservedContainer};
+use devenv_spec::ServiceName;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -14,12 +16,7 @@ use super::{
     undo_log::{Entry, Undo},
     watchdog,
 };
-use crate::{
-    engine::{ContainerState, EngineEventKind, ObservedContainer},
-    event::NewEvent,
-    reconcile::Handle,
-    spec::ServiceName,
-};
+use crate::{event::NewEvent, reconcile::Handle};
 
 /// How often to check whether a target runs again.
 const LOOK: Duration = Duration::from_millis(50);

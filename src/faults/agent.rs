@@ -4,16 +4,14 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use devenv_api::{ApiError, ErrorCode};
+use devenv_engine::{CreatedMount, Engine, EngineError, Labels, Sidecar};
 use devenv_programs::FAULT_AGENT as PROGRAM;
+use devenv_spec::ServiceName;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::{Faults, Site};
-use crate::{
-    engine::{CreatedMount, Engine, EngineError, Labels, Sidecar},
-    spec::ServiceName,
-    store::Record,
-};
+use crate::store::Record;
 
 /// The value of the role label.
 pub(crate) const ROLE: &str = "holder";
@@ -186,8 +184,9 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use devenv_engine::fake::FakeEngine;
+
     use super::*;
-    use crate::engine::fake::FakeEngine;
 
     #[tokio::test]
     async fn a_foreign_image_with_the_agents_name_is_replaced() {

@@ -1,13 +1,13 @@
 //! Ends faults early: on request, and before an operation that they would block.
 
 use devenv_api::{ApiError, ErrorCode, Fault};
+use devenv_spec::ServiceName;
 use tokio::sync::watch;
 
 use super::{
     Faults, holds_all_processes,
     undo_log::{Entry, Undo},
 };
-use crate::spec::ServiceName;
 
 /// Faults that persist are undone while this lives, and injected again afterwards.
 pub(crate) struct Lifted(Vec<watch::Sender<usize>>);

@@ -3,15 +3,12 @@
 use std::{fs, path::Path};
 
 use devenv_api::{ApiError, Impairments};
+use devenv_engine::ContainerState;
+use devenv_spec::{ServiceName, Size};
 use futures_util::future::try_join_all;
 
 use super::{Faults, agent, cgroup::Group, device_volume};
-use crate::{
-    engine::ContainerState,
-    runtime::loop_devices,
-    spec::{ServiceName, Size},
-    store::Record,
-};
+use crate::{runtime::loop_devices, store::Record};
 
 impl Faults {
     pub(crate) async fn impairments(&self, services: &[String]) -> Result<Vec<Impairments>, ApiError> {
@@ -33,7 +30,7 @@ impl Faults {
         let status = self.site.handle.status();
         let container = status.services.iter().find(|seen| seen.name == service.as_str()).and_then(|seen| seen.container.clone());
         let Some(container) = container else { return Ok(impairments) };
-        let no_engine = |error: crate::engine::EngineError| crate::error::no_engine(&error);
+        let no_engine = |error: devenv_engine::EngineError| crate::error::no_engine(&error);
         let (paused, pid) = match self.engine().inspect(&container).await.map_err(no_engine)?.map(|seen| seen.state) {
             Some(ContainerState::Running { pid }) => (false, pid),
             Some(ContainerState::Paused { pid }) => (true, pid),

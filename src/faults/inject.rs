@@ -7,6 +7,12 @@ mod service;
 use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, ErrorCode, Witness};
+use devenv_engine::{ContainerState, Engine};
+use devenv_kinds::{
+    capability::Effect,
+    faults::{Action, Disk, ExpectedEffect, Injection, Suspended},
+};
+use devenv_spec::{Resources, ServiceSpec};
 use futures_util::StreamExt;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,13 +24,7 @@ use super::{
     observe::{ProbeOutcome, Question, milliseconds},
     undo_log::{Entry, Undo, UndoLog},
 };
-use crate::{
-    engine::{ContainerState, Engine},
-    fault::{self, Action, Disk, ExpectedEffect, Injection, Suspended},
-    kinds::capability::Effect,
-    spec::{Resources, ServiceSpec},
-    store::Record,
-};
+use crate::store::Record;
 
 /// How long an effect is looked for.
 const SIGN: Duration = Duration::from_secs(8);
@@ -66,7 +66,8 @@ impl Work {
             Action::Disk(disk) => self.disk(disk).await,
             Action::OfKind(action) => {
                 let began = Instant::now();
-                let faults = fault::of_action(action).ok_or_else(|| failed(format!("no kind supports the fault of `{}`", action.kind)))?;
+                let faults = devenv_kinds::faults::of_action(action)
+                    .ok_or_else(|| failed(format!("no kind supports the fault of `{}`", action.kind)))?;
                 let Effect { observed, what } = faults.inject(action, self).await.map_err(failed)?;
                 Ok(if observed { seen(what, began) } else { not_seen(what) })
             }
@@ -164,7 +165,7 @@ impl Work {
 
     async fn limit(&mut self, cpus: Option<f64>, memory: Option<u64>) -> Result<Witness, ApiError> {
         let container = self.container()?;
-        let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
+        let engine_failed = |error: devenv_engine::EngineError| failed(error.to_string());
         let before = self.engine().limits(&container).await.map_err(engine_failed)?;
         if (cpus.is_none() || before.cpus.is_none())
             && (memory.is_none() || before.memory.is_none())
@@ -172,7 +173,7 @@ impl Work {
         {
             return self.limit_group(&group, container, Limits { cpus, memory });
         }
-        let undo = Undo::Limits { container: container.clone(), cpus: before.cpus, memory: before.memory.map(crate::spec::Size::bytes) };
+        let undo = Undo::Limits { container: container.clone(), cpus: before.cpus, memory: before.memory.map(devenv_spec::Size::bytes) };
         self.will_undo(undo)?;
         let began = Instant::now();
         let memory_limit = memory.and_then(|bytes| format!("{bytes}B").parse().ok());

@@ -29,20 +29,20 @@ use std::{
 
 use async_trait::async_trait;
 use devenv_api::{ApiError, Compared, ErrorCode, Fault, InjectRequest};
+use devenv_engine::{Engine, OwnerId};
+use devenv_kinds::faults::{Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Suspended, Target, Undoing};
+use devenv_secrets::Vault;
+use devenv_spec::{EnvironmentId, ServiceName, ServiceSpec};
 use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    engine::{Engine, OwnerId},
     error::internal,
     event::NewEvent,
-    fault::{self, Action, DEFAULT_DURATION, Disk, FaultKind, FaultSpec, Injection, Network, Restart, Suspended, Target, Undoing},
     reconcile::{CommandError, Handle},
     runtime::tasks::Tasks,
-    secret::Vault,
-    spec::{EnvironmentId, ServiceName, ServiceSpec},
     store::{Goal, Record},
 };
 use undo_log::{Entry, UndoLog};
@@ -143,7 +143,8 @@ impl Faults {
     }
 
     async fn inject_now(&self, spec: FaultSpec) -> Result<Fault, ApiError> {
-        let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+        let kind = devenv_kinds::faults::find(&spec.fault)
+            .ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
         let (_, _, injection) = self.described(&spec).await?;
         let undo_log = self.undo_log();
         if undo_log.find(&spec.id).is_some_and(|entry| entry.fault.healed_at.is_none()) {
@@ -258,8 +259,9 @@ impl Faults {
         };
         let service = services.get(&spec.service).ok_or_else(|| ApiError::from(CommandError::NoService(spec.service.to_string())))?.clone();
         let names: Vec<ServiceName> = services.keys().cloned().collect();
-        let kind = fault::find(&spec.fault).ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
-        let faults: Vec<&str> = fault::all().map(FaultKind::name).collect();
+        let kind = devenv_kinds::faults::find(&spec.fault)
+            .ok_or_else(|| ApiError::new(ErrorCode::Usage, format!("unknown fault `{}`", spec.fault)))?;
+        let faults: Vec<&str> = devenv_kinds::faults::all().map(FaultKind::name).collect();
         let injection = kind.describe(&spec.parameters, &Target { spec: &service, services: &names, faults: &faults, seed: spec.seed })?;
         Ok((record, service, injection))
     }
@@ -267,7 +269,7 @@ impl Faults {
 
 fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
     let service: ServiceName =
-        request.service.parse().map_err(|error: crate::spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
+        request.service.parse().map_err(|error: devenv_spec::InvalidName| ApiError::new(ErrorCode::Usage, error.to_string()))?;
     let id = match request.id {
         Some(id) if is_id(&id) => id,
         Some(id) => {
@@ -278,7 +280,14 @@ fn parsed(request: InjectRequest) -> Result<FaultSpec, ApiError> {
         }
         None => new_id(&request.fault),
     };
-    Ok(fault::parse(id, &request.fault, service, &request.parameters, request.for_ms.map(Duration::from_millis), request.seed)?)
+    Ok(devenv_kinds::faults::parse(
+        id,
+        &request.fault,
+        service,
+        &request.parameters,
+        request.for_ms.map(Duration::from_millis),
+        request.seed,
+    )?)
 }
 
 fn holds_all_processes(action: &Action) -> bool {
@@ -313,7 +322,7 @@ fn device_volume(record: &Record, service: &ServiceName) -> Option<String> {
     let spec = record.spec.as_ref()?.services.get(service)?;
     let mount = spec.container()?.mounts.iter().find(|mount| mount.device.is_some())?;
     match &mount.source {
-        crate::spec::MountSource::Volume(name) => record.volumes.get(&format!("{service}/{name}")).cloned(),
+        devenv_spec::MountSource::Volume(name) => record.volumes.get(&format!("{service}/{name}")).cloned(),
         _ => None,
     }
 }
@@ -322,8 +331,9 @@ fn device_volume(record: &Record, service: &ServiceName) -> Option<String> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use devenv_spec::{ContainerSpec, Workload};
+
     use super::*;
-    use crate::spec::{ContainerSpec, Workload};
 
     #[test]
     fn only_a_fault_that_holds_every_process_keeps_commands_from_running() {
@@ -336,9 +346,9 @@ mod tests {
         .unwrap();
         // `freeze` stops only the main process: others can be started beside it.
         for (name, expected) in [("pause", true), ("freeze", false), ("kill", false)] {
-            let spec = fault::parse("f1", name, service.name.clone(), &BTreeMap::new(), None, 7).unwrap();
+            let spec = devenv_kinds::faults::parse("f1", name, service.name.clone(), &BTreeMap::new(), None, 7).unwrap();
             let target = Target { spec: &service, services: std::slice::from_ref(&service.name), faults: &[], seed: 7 };
-            let injection = fault::find(name).unwrap().describe(&spec.parameters, &target).unwrap();
+            let injection = devenv_kinds::faults::find(name).unwrap().describe(&spec.parameters, &target).unwrap();
             assert_eq!(holds_all_processes(&injection.action), expected, "{name}");
         }
     }

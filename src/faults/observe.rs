@@ -8,15 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_kinds::probe;
+use devenv_spec::{Probe, ServiceSpec};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
-};
-
-use crate::{
-    probe,
-    spec::{Probe, ServiceSpec},
 };
 
 /// The result of one request.

@@ -5,18 +5,15 @@
 use std::path::Path;
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Fault};
+use devenv_engine::docker::{self, Selection};
+use devenv_spec::{EnvironmentId, Resources};
 use jiff::Timestamp;
 
 use super::{
     agent, rfc3339,
     undo_log::{Undo, UndoLog},
 };
-use crate::{
-    engine::docker::{self, Selection},
-    paths::Paths,
-    spec::{EnvironmentId, Resources},
-    store::Store,
-};
+use crate::{paths::Paths, store::Store};
 
 /// The faults that were undone, and those that need a daemon.
 pub(crate) async fn rescue(

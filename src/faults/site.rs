@@ -3,15 +3,13 @@
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
+use devenv_kinds::capability::FaultSite;
+use devenv_secrets::Vault;
+use devenv_spec::{OfKind, ServiceName, ServiceSpec};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Faults, inject::Work, undo_log::Undo};
-use crate::{
-    kinds::capability::FaultSite,
-    secret::Vault,
-    spec::{OfKind, ServiceName, ServiceSpec},
-    store::Record,
-};
+use crate::store::Record;
 
 #[async_trait]
 impl FaultSite for Work {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use devenv_api::Compared;
+use devenv_engine::{ContainerState, Engine, EngineError};
+use devenv_spec::{Resources, ServiceName};
 
 use super::{
     Faults,
@@ -10,12 +12,7 @@ use super::{
     site::Undone,
     undo_log::{Entry, Undo},
 };
-use crate::{
-    engine::{ContainerState, Engine, EngineError},
-    fault,
-    reconcile::{CommandError, Handle, ServiceAction},
-    spec::{Resources, ServiceName},
-};
+use crate::reconcile::{CommandError, Handle, ServiceAction};
 
 const ATTEMPTS: u32 = 5;
 /// The time limit of a start, after which its fault counts as healed anyway.
@@ -70,7 +67,7 @@ impl Faults {
                 restarted.and(ended)
             }
             Undo::OfKind(step) => {
-                let faults = fault::of_step(step).ok_or_else(|| format!("no kind can undo `{}`", step.kind))?;
+                let faults = devenv_kinds::faults::of_step(step).ok_or_else(|| format!("no kind can undo `{}`", step.kind))?;
                 match Undone::of(self, step).await? {
                     Some(mut site) => faults.undo(step, &mut site).await,
                     None => Err("the service no longer exists".to_owned()),

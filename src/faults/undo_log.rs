@@ -8,12 +8,12 @@ use std::{
 };
 
 use devenv_api::Fault;
+use devenv_kinds::faults::FaultSpec;
+use devenv_spec::{OfKind, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     blocking,
-    fault::FaultSpec,
-    spec::{OfKind, ServiceName},
     store::{StoreError, create_private, write_atomically},
 };
 
@@ -194,7 +194,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let undo_log = UndoLog::of(directory.path());
         assert!(undo_log.entries().is_empty());
-        let spec = crate::fault::parse("f1", "partition", "db".parse().unwrap(), &BTreeMap::new(), None, 7).unwrap();
+        let spec = devenv_kinds::faults::parse("f1", "partition", "db".parse().unwrap(), &BTreeMap::new(), None, 7).unwrap();
         let fault = Fault {
             id: "f1".into(),
             fault: "partition".into(),
@@ -239,7 +239,7 @@ mod tests {
             let step: Undo = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&step).unwrap(), text);
             if let Undo::OfKind(step) = step {
-                assert!(crate::fault::of_step(&step).is_some(), "{text}");
+                assert!(devenv_kinds::faults::of_step(&step).is_some(), "{text}");
             }
         }
     }

@@ -14,6 +14,9 @@ use std::{
 };
 
 use devenv_api::OperationKind;
+use devenv_engine::{Engine, Labels, VolumeCreate};
+use devenv_kinds::capability::{GoldenServer, LogRange};
+use devenv_snapshots::{Copied, CopyError, GoldenKey, VolumeCopy, copy_tree_without, copy_volume, size_of};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +27,8 @@ use super::{
     spare::Spare,
 };
 use crate::{
-    engine::{Engine, Labels, VolumeCreate},
     error::describe,
-    kinds::capability::{GoldenServer, LogRange},
     operation_store::{OperationStore, Step},
-    snapshot::{Copied, CopyError, GoldenKey, VolumeCopy, copy_tree_without, copy_volume, size_of},
     store::{Store, StoreError},
 };
 
@@ -67,7 +67,7 @@ pub(super) struct Source {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GoldenError {
     #[error("the engine refused")]
-    Engine(#[from] crate::engine::EngineError),
+    Engine(#[from] devenv_engine::EngineError),
     #[error("cannot be recorded")]
     Store(#[from] StoreError),
     #[error("cannot be copied")]

@@ -10,15 +10,13 @@ use std::{
     time::SystemTime,
 };
 
+use devenv_engine::Engine;
+use devenv_snapshots::GoldenKey;
+use devenv_spec::EnvironmentId;
 use serde::{Deserialize, Serialize};
 
 use super::spare::spare_of;
-use crate::{
-    engine::Engine,
-    snapshot::GoldenKey,
-    spec::EnvironmentId,
-    store::{Store, StoreError, create_private, write_atomically},
-};
+use crate::store::{Store, StoreError, create_private, write_atomically};
 
 /// The most space for all golden volumes; the least recently used are removed first.
 pub(crate) const BUDGET: u64 = 10 << 30;
@@ -172,10 +170,10 @@ pub(super) fn forget_file(path: &Path) {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
+    use devenv_engine::{Labels, OwnerId, VolumeCreate, fake::FakeEngine};
     use jiff::Timestamp;
 
     use super::*;
-    use crate::engine::{Labels, OwnerId, VolumeCreate, fake::FakeEngine};
 
     fn kept(volume: &str, complete: bool) -> GoldenRecord {
         let environment = EnvironmentId::of("owner", Path::new("/here"), "default");
@@ -209,7 +207,7 @@ mod tests {
     fn a_golden_volume_is_made_by_one_of_several_concurrent_requests() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let key = GoldenKey::of(crate::snapshot::GoldenInput { kind: "postgres", image: "sha256:1", settings: &[], scripts: &[] });
+        let key = GoldenKey::of(devenv_snapshots::GoldenInput { kind: "postgres", image: "sha256:1", settings: &[], scripts: &[] });
         let files = GoldenFiles::of(&store, &key);
         let claim = files.claim().unwrap();
         assert!(files.claim().is_none());

@@ -4,15 +4,12 @@
 
 use std::{fs, path::Path, time::Instant};
 
+use devenv_engine::{CreatedMount, Engine, ExecOutput, HelperRun, Labels};
+use devenv_kinds::{capability, script::Checksums};
+use devenv_spec::{ServiceName, ServiceSpec};
+
 use super::{Evidence, Golden, Place, build::GoldenError, catalogue::GoldenFiles};
-use crate::{
-    engine::{CreatedMount, Engine, ExecOutput, HelperRun, Labels},
-    error::describe,
-    kinds::capability,
-    script::Checksums,
-    spec::{ServiceName, ServiceSpec},
-    store::write_atomically,
-};
+use crate::{error::describe, store::write_atomically};
 
 /// Whether there is data, by its exit code.
 const LOOK: &str = r#"rm -rf "/to/$0.filling"; test -e "/to/$0""#;

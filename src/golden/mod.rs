@@ -25,19 +25,21 @@ use std::{
     time::Instant,
 };
 
+use devenv_engine::{Engine, Labels, ObservedVolume, OwnerId};
+use devenv_kinds::{
+    ServiceKind, capability,
+    provision::ProvisionContext,
+    script::{self, Checksums},
+};
+use devenv_snapshots::{GoldenInput, GoldenKey, copy_tree_unsynced, is_ours};
+use devenv_spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::{
-    engine::{Engine, Labels, ObservedVolume, OwnerId},
     error::describe,
-    kinds::{self, ServiceKind, capability},
     operation_store::OperationStore,
-    provision::ProvisionContext,
     reconcile::{Evidence, Instance},
-    script::{self, Checksums},
-    snapshot::{GoldenInput, GoldenKey, copy_tree_unsynced, is_ours},
-    spec::{EnvironmentId, MountSource, ServiceName, ServiceSpec, Workload},
     store::{Record, Store, write_atomically},
 };
 use build::{GoldenBuild, Source};
@@ -293,7 +295,7 @@ impl Golden {
 
 /// The golden volumes of the service's kind; `None` for a kind without them.
 fn rules(spec: &ServiceSpec) -> Option<&'static dyn capability::Golden> {
-    kinds::find(&spec.kind).and_then(ServiceKind::golden)
+    devenv_kinds::find(&spec.kind).and_then(ServiceKind::golden)
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {

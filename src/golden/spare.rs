@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 
+use devenv_engine::{Engine, Labels, VolumeCreate};
+use devenv_snapshots::{GoldenKey, copy_tree};
+
 use super::{
     blocking,
     build::{GoldenError, directory_of},
     catalogue::GoldenFiles,
 };
-use crate::{
-    engine::{Engine, Labels, VolumeCreate},
-    snapshot::{GoldenKey, copy_tree},
-    store::{Store, write_atomically},
-};
+use crate::store::{Store, write_atomically};
 
 /// A copy of a golden volume, to be used once.
 pub(crate) struct Spare {

@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
+use devenv_spec::{EnvironmentId, ServiceName};
 use sha2::{Digest, Sha256};
 
 use super::{Holder, holder_of};
-use crate::spec::{EnvironmentId, ServiceName};
 
 /// Below the range of ports that kernels assign, so that no outgoing connection uses one.
 const FIRST: u16 = 20_000;

@@ -2,10 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use devenv_spec::EnvironmentId;
 use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
-
-use crate::spec::EnvironmentId;
 
 /// 1,024 environments of 61 addresses each.
 const RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 213, 0, 0), 16);

@@ -1,13 +1,11 @@
 //! `init` and `seed`: applies scripts and data sets that are pending.
 
 use devenv_api::{ApiError, ApplyRequest, OperationKind};
+use devenv_spec::ServiceName;
 use serde_json::{Value, json};
 
 use super::{Context, Prepared, Work, ready::with_time, services::names};
-use crate::{
-    environment::{Environment, Environments},
-    spec::ServiceName,
-};
+use crate::environment::{Environment, Environments};
 
 pub(super) fn prepare(environments: &Environments, request: ApplyRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;

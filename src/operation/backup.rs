@@ -6,6 +6,11 @@
 use std::path::Path;
 
 use devenv_api::{ApiError, Backup, BackupPart, Content, ErrorCode, OperationKind, ServicesRequest};
+use devenv_kinds::{
+    ServiceKind,
+    capability::{Backups as BackupAbility, Dumped, Way},
+};
+use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -21,13 +26,8 @@ use crate::{
     environment::{Environment, Environments},
     error::internal,
     event::NewEvent,
-    kinds::{
-        self, ServiceKind,
-        capability::{Backups as BackupAbility, Dumped, Way},
-    },
     operation_store::Step,
     reconcile::CommandError,
-    spec::{EnvironmentSpec, ServiceName, ServiceSpec},
     store::{Record, create_private},
 };
 
@@ -176,5 +176,5 @@ fn is_partial(spec: &EnvironmentSpec, names: &[ServiceName]) -> bool {
 
 /// `None` for services without data of the user.
 pub(super) fn ability(service: &ServiceSpec) -> Option<&'static dyn BackupAbility> {
-    kinds::find(&service.kind).and_then(ServiceKind::backups)
+    devenv_kinds::find(&service.kind).and_then(ServiceKind::backups)
 }

@@ -6,6 +6,11 @@
 use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, Backup, BackupFile, BackupPart, Compared, Content, ErrorCode, OperationKind, RestoreRequest, Restored};
+use devenv_kinds::{
+    backup::{compare, verified},
+    capability::{Backups as BackupAbility, Restores, Staged, StagedRestore, Way},
+};
+use devenv_spec::{ServiceName, ServiceSpec};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,13 +22,10 @@ use super::{
     volume_files,
 };
 use crate::{
-    backup::{compare, verified},
     backups::Backups,
     environment::{Environment, Environments},
     error::internal,
     event::NewEvent,
-    kinds::capability::{Backups as BackupAbility, Restores, Staged, StagedRestore, Way},
-    spec::{ServiceName, ServiceSpec},
 };
 
 /// How long a server may recover restored files before its counts must match.

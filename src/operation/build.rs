@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use devenv_api::{ApiError, BuildRequest, Built, BuiltImage, ErrorCode, OperationKind};
+use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
 use serde_json::{Value, json};
 
 use super::{Context, Prepared, Work, services::names};
@@ -11,7 +12,6 @@ use crate::{
     error::describe,
     operation_store::Step,
     reconcile::Evidence,
-    spec::{EnvironmentSpec, ServiceName, ServiceSpec},
 };
 
 pub(super) async fn prepare(environments: &Environments, request: BuildRequest) -> Result<Prepared, ApiError> {

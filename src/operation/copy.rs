@@ -6,16 +6,16 @@
 use std::{collections::BTreeMap, path::Path};
 
 use devenv_api::{ApiError, ErrorCode, ServiceState};
+use devenv_engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, ObservedVolume, VolumeCreate};
+use devenv_snapshots::{VolumeCopy, copy_volume, digest_tree, is_ours};
+use devenv_spec::{MountSource, ServiceName, ServiceSpec};
 
 use super::{Context, internal};
 use crate::{
-    engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, ObservedVolume, VolumeCreate},
     environment::{Environment, Environments},
     error::no_engine,
     operation_store::Step,
     reconcile::{CommandError, labels},
-    snapshot::{VolumeCopy, copy_volume, digest_tree, is_ours},
-    spec::{MountSource, ServiceName, ServiceSpec},
     store::Record,
 };
 

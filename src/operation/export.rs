@@ -9,6 +9,7 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, TransferRequest, Transferred};
+use devenv_kinds::backup::compare;
 use serde_json::{Value, json};
 
 use super::{
@@ -18,7 +19,6 @@ use super::{
     transfer::{manifest_of, service, targets, transfers_of},
 };
 use crate::{
-    backup::compare,
     blocking,
     environment::{Environment, Environments},
     error::internal,

@@ -6,19 +6,19 @@ use std::{
 };
 
 use devenv_api::{ApiError, AskedBy, DownRequest, GcReport, GcRequest, OperationKind, OperationRequest, Phase, Removed, Submission};
+use devenv_engine::EngineError;
+use devenv_spec::EnvironmentId;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Claim, Context, Operations, Prepared, Work, test};
 use crate::{
     backups::Backups,
-    engine::EngineError,
     environment::{Environment, Environments},
     error::{internal, no_engine},
     golden,
     operation_store::InFlight,
     runtime::loop_devices,
-    spec::EnvironmentId,
     store::{Goal, age},
 };
 

@@ -9,6 +9,12 @@ use std::{
 };
 
 use devenv_api::{ApiError, Compared, Content, ErrorCode, OperationKind, TransferRequest, Transferred};
+use devenv_kinds::{
+    backup::{compare, verified},
+    capability::{Backups, RemoteSource, Restores, Staged, StagedRestore, Transfers, VolumeRestore},
+    transfer::Address,
+};
+use devenv_spec::ServiceSpec;
 use serde_json::{Value, json};
 
 use super::{
@@ -19,16 +25,10 @@ use super::{
     volume_files,
 };
 use crate::{
-    backup::{compare, verified},
     environment::{Environment, Environments},
     error::internal,
-    kinds::{
-        capability::{Backups, RemoteSource, Restores, Staged, StagedRestore, Transfers, VolumeRestore},
-        transfer::Address,
-    },
     net::Tunnel,
     operation_store::Step,
-    spec::ServiceSpec,
 };
 
 pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> Result<Prepared, ApiError> {

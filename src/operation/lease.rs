@@ -6,19 +6,13 @@
 use std::sync::{Arc, Mutex};
 
 use devenv_api::{ApiError, AskedBy, ErrorCode, LeaseRequest, OperationKind};
+use devenv_kinds::lease::{Granted, LeaseError, LeaseSpec};
+use devenv_spec::EnvironmentId;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::{Context, Operations, Prepared, Work, test};
-use crate::{
-    environment::Environment,
-    error::describe,
-    lease::{Granted, LeaseError, LeaseSpec},
-    process,
-    reconcile::CommandError,
-    spec::EnvironmentId,
-    store::Goal,
-};
+use crate::{environment::Environment, error::describe, reconcile::CommandError, store::Goal};
 
 /// Stands for a lease in a process's marker; no service can have this name.
 const COMMAND: &str = "@command";
@@ -112,7 +106,7 @@ async fn grant(environment: &Environment, request: &LeaseRequest) -> Result<Gran
         data: &environment.data_key(),
     };
     let mut granted = environment.leases.grant(wanted).await.map_err(|error| refused(&error))?;
-    granted.variables.insert(process::MARKER.to_owned(), mark(&environment.id, &granted.id));
+    granted.variables.insert(devenv_processes::MARKER.to_owned(), mark(&environment.id, &granted.id));
     Ok(granted)
 }
 
@@ -128,7 +122,7 @@ pub(super) async fn end_commands(environment: &EnvironmentId) {
 
 /// Kills the processes with the marker. Reading all of `/proc` blocks.
 async fn sweep(mark: String) {
-    if let Err(error) = tokio::task::spawn_blocking(move || process::sweep(&mark)).await {
+    if let Err(error) = tokio::task::spawn_blocking(move || devenv_processes::sweep(&mark)).await {
         tracing::warn!(%error, "Cannot search for the processes of a lease.");
     }
 }

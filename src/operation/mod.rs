@@ -51,6 +51,7 @@ use std::{
 };
 
 use devenv_api::{ApiError, AskedBy, EnvironmentTarget, ErrorCode, Operation, OperationKind, OperationRequest, Submission};
+use devenv_spec::EnvironmentId;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -61,7 +62,6 @@ use crate::{
     error::describe,
     operation_store::{OperationStore, Record},
     reconcile::ServiceAction,
-    spec::EnvironmentId,
 };
 
 pub(crate) use context::Context;

@@ -2,16 +2,13 @@
 
 use std::{io, path::Path};
 
+use devenv_engine::{ContainerState, EngineError, ObservedContainer};
+
 use super::{
     Operations,
     replacement::{conclude_databases, revert_databases},
 };
-use crate::{
-    engine::{ContainerState, EngineError, ObservedContainer},
-    environment::Environments,
-    error::describe,
-    operation_store::Step,
-};
+use crate::{environment::Environments, error::describe, operation_store::Step};
 
 impl Operations {
     /// Carries out the steps of an operation, the last of them first, and removes each from the record. Returns the first error,

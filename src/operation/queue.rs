@@ -4,8 +4,7 @@
 //! Operations on different environments never wait for one another.
 
 use devenv_api::OperationKind;
-
-use crate::spec::{EnvironmentId, ServiceName};
+use devenv_spec::{EnvironmentId, ServiceName};
 
 /// What an operation does in an environment, as far as others are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use devenv_api::{ApiError, ErrorCode, ServiceState, Status};
+use devenv_spec::ServiceName;
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
     environment::Environment,
     reconcile::{BlockedService, View},
-    spec::ServiceName,
     store::Goal,
 };
 

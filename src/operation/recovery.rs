@@ -7,12 +7,12 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, OperationState};
+use devenv_spec::{EnvironmentId, ServiceName};
 
 use super::{Claim, Live, Operations, Work, owed};
 use crate::{
     event::NewEvent,
     operation_store::{Record, Step},
-    spec::{EnvironmentId, ServiceName},
     store::Goal,
 };
 

@@ -13,24 +13,24 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_engine::{Labels, VolumeCreate};
+use devenv_kinds::{
+    ServiceKind,
+    backup::BackupError,
+    capability::{Arrived, Backups, Restores, ServerSite, Staged, StagedRestore},
+    provision::{self, ProvisionContext},
+};
+use devenv_spec::{ServiceName, ServiceSpec};
 
 use super::{
     Context,
     copy::{Held, held, service_of},
 };
 use crate::{
-    backup::BackupError,
-    engine::{Labels, VolumeCreate},
     environment::{Environment, Environments},
     error::{describe, no_engine},
-    kinds::{
-        self, ServiceKind,
-        capability::{Arrived, Backups, Restores, ServerSite, Staged, StagedRestore},
-    },
     operation_store::{ServerDatabases, Step},
-    provision::{self, ProvisionContext},
     reconcile::labels,
-    spec::{ServiceName, ServiceSpec},
     store::Record,
 };
 
@@ -224,7 +224,7 @@ async fn still_there(
     if volumes_of(&record, &databases.service) != databases.volumes {
         return Ok(None);
     }
-    let restores = kinds::find(&spec.kind).and_then(ServiceKind::backups).and_then(Backups::restores);
+    let restores = devenv_kinds::find(&spec.kind).and_then(ServiceKind::backups).and_then(Backups::restores);
     match restores {
         Some(Restores::Staged(restore)) => Ok(Some((spec.clone(), restore))),
         Some(Restores::Volume(_)) | None => Ok(None),

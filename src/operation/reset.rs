@@ -1,6 +1,7 @@
 //! `reset`: resets data to the state after a first start.
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, ServicesRequest};
+use devenv_spec::ServiceName;
 use serde_json::Value;
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
 };
 use crate::{
     environment::{Environment, Environments},
-    spec::ServiceName,
     store::{Goal, Record},
 };
 

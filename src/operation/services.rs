@@ -1,6 +1,7 @@
 //! `start`, `stop` and `restart`: single services of an environment that is up.
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, ServicesRequest};
+use devenv_spec::{InvalidName, ServiceName};
 use serde_json::{Value, json};
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
 use crate::{
     environment::{Environment, Environments},
     reconcile::ServiceAction,
-    spec::{InvalidName, ServiceName},
 };
 
 pub(super) fn prepare(environments: &Environments, request: ServicesRequest, verb: ServiceAction) -> Result<Prepared, ApiError> {

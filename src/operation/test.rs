@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use devenv_api::{ApiError, AskedBy, EnvironmentTarget, ErrorCode, OperationKind, Phase};
+use devenv_engine::EngineError;
+use devenv_spec::EnvironmentId;
 use serde_json::{Value, json};
 
 use super::{Context, Operations, Prepared, Work, internal, lease};
 use crate::{
     backups::Backups,
-    engine::EngineError,
     environment::{Environment, Environments},
-    spec::EnvironmentId,
 };
 
 /// How often, and after how long, objects that the engine created late are looked for.

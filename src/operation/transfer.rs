@@ -3,13 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use devenv_api::{ApiError, Content, ErrorCode};
+use devenv_kinds::{ServiceKind, capability::Transfers};
+use devenv_spec::ServiceSpec;
 
-use crate::{
-    environment::Environment,
-    kinds::{self, ServiceKind, capability::Transfers},
-    reconcile::CommandError,
-    spec::ServiceSpec,
-};
+use crate::{environment::Environment, reconcile::CommandError};
 
 pub(super) async fn service(environment: &Environment, name: &str) -> Result<ServiceSpec, ApiError> {
     let spec = environment.spec().await?;
@@ -18,11 +15,11 @@ pub(super) async fn service(environment: &Environment, name: &str) -> Result<Ser
 }
 
 pub(super) fn transfers_of(service: &ServiceSpec) -> Result<&'static dyn Transfers, ApiError> {
-    kinds::find(&service.kind).and_then(ServiceKind::transfers).ok_or_else(|| unsupported(service))
+    devenv_kinds::find(&service.kind).and_then(ServiceKind::transfers).ok_or_else(|| unsupported(service))
 }
 
 pub(super) fn unsupported(service: &ServiceSpec) -> ApiError {
-    let able: Vec<&str> = kinds::all().filter(|kind| kind.transfers().is_some()).map(ServiceKind::name).collect();
+    let able: Vec<&str> = devenv_kinds::all().filter(|kind| kind.transfers().is_some()).map(ServiceKind::name).collect();
     ApiError::new(ErrorCode::Usage, format!("`{}` is a {} service, which has no dump", service.name, service.kind))
         .hint(format!("services of the kinds {} have; `devenv snapshot` copies the data of all", able.join(", ")))
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, ServiceState, Status, UpRequest};
+use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
 use serde_json::{Value, json};
 
 use super::{
@@ -16,7 +17,6 @@ use crate::{
     environment::{Environment, Environments},
     error::no_engine,
     operation_store::Step,
-    spec::{EnvironmentSpec, ServiceName, ServiceSpec},
 };
 
 pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> Result<Prepared, ApiError> {

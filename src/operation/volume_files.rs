@@ -12,6 +12,8 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_engine::{CreatedMount, ExecStream, HelperRun, Labels};
+use devenv_snapshots::{copy_tree, is_ours};
 use futures_util::StreamExt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -23,10 +25,8 @@ use super::{
     copy::{Held, image_of},
 };
 use crate::{
-    engine::{CreatedMount, ExecStream, HelperRun, Labels},
     error::{internal, no_engine},
     reconcile::labels,
-    snapshot::{copy_tree, is_ours},
     store::Record,
 };
 

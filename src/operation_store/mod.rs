@@ -23,12 +23,10 @@ use std::{
 };
 
 use devenv_api::{Operation, OperationKind, OperationState};
+use devenv_spec::EnvironmentId;
 use tokio::sync::broadcast;
 
-use crate::{
-    spec::EnvironmentId,
-    store::{StoreError, create_private, write_atomically, write_unsynced},
-};
+use crate::store::{StoreError, create_private, write_atomically, write_unsynced};
 
 pub(crate) use journal::Journal;
 pub(crate) use record::{InFlight, Record};

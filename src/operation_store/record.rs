@@ -8,11 +8,11 @@ use std::{
 };
 
 use devenv_api::{AskedBy, Operation, OperationKind, OperationState};
+use devenv_spec::EnvironmentId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Step;
-use crate::spec::EnvironmentId;
 
 const VERSION: u32 = 1;
 

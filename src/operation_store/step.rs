@@ -5,9 +5,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use devenv_spec::{EnvironmentId, EnvironmentSpec, ServiceName};
 use serde::{Deserialize, Serialize};
-
-use crate::spec::{EnvironmentId, EnvironmentSpec, ServiceName};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use devenv_spec::ServiceName;
 use futures_util::FutureExt;
 use ipnet::Ipv4Net;
 use tokio::{
@@ -40,7 +41,6 @@ use super::{
 };
 use crate::{
     event::{EventLog, NewEvent},
-    spec::ServiceName,
     store::{Record, Store, StoreError},
 };
 

@@ -16,19 +16,16 @@ use std::{
 };
 
 use async_trait::async_trait;
+use devenv_engine::{Engine, EngineError, Labels, ObservedContainer, ObservedNetwork, OwnerId, UploadFile};
+use devenv_secrets::{SecretError, Vault};
+use devenv_spec::{EnvironmentId, ServiceName, ServiceSpec, Size};
 use tokio::sync::mpsc;
 
 use super::{
     failure::{Evidence, Exit},
     state::Instance,
 };
-use crate::{
-    engine::{Engine, EngineError, Labels, ObservedContainer, ObservedNetwork, OwnerId, UploadFile},
-    net,
-    secret::{SecretError, Vault},
-    spec::{EnvironmentId, ServiceName, ServiceSpec, Size},
-    store::Record,
-};
+use crate::{net, store::Record};
 
 /// What operations work with.
 #[derive(Clone)]

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan, Status};
+use devenv_engine::EngineEvent;
+use devenv_spec::{EnvironmentSpec, ServiceName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{View, execute::Observed};
 use crate::{
-    engine::EngineEvent,
     event::EventLog,
-    spec::{EnvironmentSpec, ServiceName},
     store::{Record, SnapshotRecord},
 };
 

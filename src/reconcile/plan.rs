@@ -3,13 +3,11 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use devenv_api::{Action, Condition, Consequence, Plan, Step};
+use devenv_spec::{EnvironmentSpec, RestartWhen, ServiceName, ServiceSpec, Workload, differences};
 use indexmap::IndexMap;
 
 use super::state::{DesiredState, ImageState, Lifecycle, Network, Operation, RestartReason, Service, State};
-use crate::{
-    spec::{EnvironmentSpec, RestartWhen, ServiceName, ServiceSpec, Workload, differences},
-    store::Goal,
-};
+use crate::store::Goal;
 
 /// The prefix of the reason for a changed image build.
 const CONTENT: &str = "image.built.content:";

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use devenv_spec::{ServiceName, ServiceSpec, SpecHash};
 use indexmap::IndexMap;
 
-use crate::{
-    spec::{ServiceName, ServiceSpec, SpecHash},
-    store::Goal,
-};
+use crate::store::Goal;
 
 #[derive(Debug)]
 pub(crate) struct State {

@@ -3,15 +3,13 @@
 use std::net::SocketAddrV4;
 
 use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
+use devenv_spec::{Probe, ServiceName, Workload};
 
 use super::{
     plan,
     state::{DesiredState, Failure, Lifecycle, Network, Operation, Service, State},
 };
-use crate::{
-    spec::{Probe, ServiceName, Workload},
-    store::{Goal, Record},
-};
+use crate::store::{Goal, Record};
 
 /// One environment after one input.
 #[derive(Debug, Clone)]

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use devenv_api::Phase;
+use devenv_spec::ServiceName;
 use tokio::time::Instant;
 
 use super::{
     handle::{CommandError, ENGINE_SILENT, Handle, QUIET},
     view::View,
 };
-use crate::{spec::ServiceName, store::Goal};
+use crate::store::Goal;
 
 impl Handle {
     /// Waits until a view at or after `turn` satisfies `reached`. Cancel-safe.

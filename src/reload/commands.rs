@@ -3,12 +3,11 @@
 use std::{collections::VecDeque, path::Path, process::Stdio, time::Duration};
 
 use devenv_api::LogStream;
+use devenv_logs::Writer;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
-
-use crate::{log::Writer, process};
 
 /// Number of output lines to report for a failed command.
 const TOLD_LINES: usize = 40;
@@ -66,7 +65,7 @@ pub(crate) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
         .current_dir(command.directory)
         .env_clear()
         .envs(command.variables)
-        .env(process::MARKER, &command.marker)
+        .env(devenv_processes::MARKER, &command.marker)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -114,7 +113,7 @@ pub(crate) async fn run(command: Command<'_>, cancelled: &CancellationToken) -> 
     };
     let marker = command.marker;
     // The command's remaining processes have no owner.
-    let _ = tokio::task::spawn_blocking(move || process::sweep(&marker)).await;
+    let _ = tokio::task::spawn_blocking(move || devenv_processes::sweep(&marker)).await;
     match status {
         None => Ran::Cancelled,
         Some(Ok(status)) if status.success() => Ran::Well,

@@ -7,14 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_engine::{Engine, ExecOutput, ExecRequest};
+use devenv_logs::Logs;
+use devenv_secrets::Vault;
+use devenv_spec::{Hook, Reaction, ServiceName, ServiceSpec, WatchRule};
 use tokio_util::sync::CancellationToken;
 
 use super::commands::{self, Command, Ran};
 use crate::{
-    engine::{Engine, ExecOutput, ExecRequest},
     error::describe,
     event::NewEvent,
-    log::Logs,
     reconcile::{Handle, Reload},
     runtime::{
         builds::Builds,
@@ -23,8 +25,6 @@ use crate::{
         versions::Versions,
         watched::upload,
     },
-    secret::Vault,
-    spec::{Hook, Reaction, ServiceName, ServiceSpec, WatchRule},
 };
 
 /// The most files that an event names.

@@ -17,6 +17,8 @@ use std::{
     sync::Arc,
 };
 
+use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
+use devenv_watch::{Change, Extent, FeedbackLoop, Limited, Observation, Watcher};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinError, JoinSet},
@@ -27,9 +29,7 @@ use crate::{
     event::NewEvent,
     reconcile::{Handle, View},
     runtime::{host_processes::HostProcesses, versions::AdoptedStart, watched::watched},
-    spec::{EnvironmentSpec, ServiceName, ServiceSpec},
     store::Goal,
-    watch::{Change, Extent, FeedbackLoop, Limited, Observation, Watcher},
 };
 use job::{Job, run_job};
 

@@ -9,20 +9,17 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode, LogStream};
+use devenv_engine::{
+    Engine, EngineError,
+    build::{BuildContext, BuildInputs, Manifest},
+};
 use devenv_files::Durability;
+use devenv_logs::Logs;
+use devenv_spec::{BuildSecret, EnvironmentSpec, ImageBuild, ServiceName, ServiceSpec};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use crate::{
-    engine::{
-        Engine, EngineError,
-        build::{BuildContext, BuildInputs, Manifest},
-    },
-    error::describe,
-    log::Logs,
-    reconcile::Evidence,
-    spec::{BuildSecret, EnvironmentSpec, ImageBuild, ServiceName, ServiceSpec},
-};
+use crate::{error::describe, reconcile::Evidence};
 
 /// A builder that is silent for this long has died.
 const SILENCE: Duration = Duration::from_mins(30);

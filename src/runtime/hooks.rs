@@ -10,14 +10,14 @@ use std::{
 };
 
 use devenv_api::LogStream;
+use devenv_engine::{ContainerState, Engine, ExecRequest};
+use devenv_logs::Logs;
+use devenv_spec::{Hook, Hooks, ServiceName, ServiceSpec};
 use jiff::Timestamp;
 
 use crate::{
-    engine::{ContainerState, Engine, ExecRequest},
     error::describe,
-    log::Logs,
     reconcile::{Evidence, Instance},
-    spec::{Hook, Hooks, ServiceName, ServiceSpec},
 };
 
 /// Lines of a command's output that a failure shows.

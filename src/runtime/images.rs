@@ -3,16 +3,14 @@
 use std::{collections::BTreeMap, io::Seek, path::Path, sync::Arc};
 
 use devenv_api::{ApiError, ErrorCode, FetchMessage, ImageEntry, Images};
+use devenv_engine::{Engine, EngineError};
 use devenv_files::Durability;
 use futures_util::{StreamExt, future::join_all};
 use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc};
 use tokio_util::io::ReaderStream;
 
 use super::image_names::{is_own, named_in};
-use crate::{
-    engine::{Engine, EngineError},
-    error::{describe, no_engine},
-};
+use crate::error::{describe, no_engine};
 
 /// Progress messages for a client that reads more slowly than the engine sends.
 const WAITING: usize = 64;
@@ -153,8 +151,9 @@ fn image_error(error: &EngineError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use devenv_engine::fake::FakeEngine;
+
     use super::*;
-    use crate::engine::fake::FakeEngine;
 
     /// The final result for one image.
     async fn fetched(engine: &FakeEngine, name: &str) -> FetchMessage {

@@ -1,14 +1,12 @@
 //! Scripts and data sets of a service, and the ledger in its data.
 
 use devenv_api::LedgerEntry;
+use devenv_kinds::script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError};
+use devenv_spec::{ScriptSet, ServiceName};
 use sha2::{Digest, Sha256};
 
 use super::EnvironmentRuntime;
-use crate::{
-    reconcile::Instance,
-    script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError},
-    spec::{ScriptSet, ServiceName},
-};
+use crate::reconcile::Instance;
 
 /// The result of applying scripts.
 pub(crate) struct Applied {

@@ -6,11 +6,12 @@ use std::{
 };
 
 use devenv_api::LogStream;
+use devenv_engine::Engine;
+use devenv_logs::Logs;
+use devenv_spec::ServiceName;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
-
-use crate::{engine::Engine, log::Logs, spec::ServiceName};
 
 /// The most lines that are written at a time.
 const BATCH: usize = 4096;

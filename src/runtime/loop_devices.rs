@@ -12,9 +12,10 @@ use std::{
 };
 
 use devenv_files::Durability;
+use devenv_spec::Size;
 use tokio::process::Command;
 
-use crate::{spec::Size, store::create_private};
+use crate::store::create_private;
 
 /// The driver's options for a volume on a device of its own, which is created if it does not exist.
 pub(crate) async fn options(directory: &Path, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String> {

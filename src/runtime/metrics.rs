@@ -26,17 +26,19 @@ use axum::{
     routing,
 };
 use devenv_api::ServiceState;
+use devenv_engine::Engine;
+use devenv_kinds::{
+    metrics::{self, Page},
+    provision::ProvisionContext,
+};
+use devenv_secrets::Vault;
+use devenv_spec::{EnvironmentSpec, MountSource};
 use ipnet::Ipv4Net;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::Engine,
-    metrics::{self, Page},
-    provision::ProvisionContext,
     reconcile::Handle,
-    secret::Vault,
-    spec::{EnvironmentSpec, MountSource},
     store::{Goal, Record},
 };
 

@@ -24,22 +24,24 @@ use std::{
 };
 
 use async_trait::async_trait;
+use devenv_engine::{Engine, UploadFile};
+use devenv_kinds::{
+    diagnosis,
+    probe::{self, ExecTarget, Lines, ProbeContext},
+    script::{Checksums, DatabaseRecords},
+};
+use devenv_logs::{Logs, Query};
+use devenv_secrets::{Vault, tls};
+use devenv_spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload};
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::{
-    blocking, diagnosis,
-    engine::{Engine, UploadFile},
+    blocking,
     error::describe,
     golden::Golden,
-    log::{Logs, Query},
-    probe::{self, ExecTarget, Lines, ProbeContext},
     reconcile::{Evidence, Exit, Instance, Leaving, Progress, ReadinessUpdate, ServiceRuntime},
-    script::{Checksums, DatabaseRecords},
-    secret::Vault,
-    spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload},
     store::{Record, Store},
-    tls, watch,
 };
 use builds::Builds;
 use hooks::LifecycleHooks;
@@ -328,7 +330,7 @@ impl ServiceRuntime for EnvironmentRuntime {
             return Vec::new();
         }
         let read = move || -> Vec<UploadFile> {
-            let files = |rule: &WatchRule| watch::files(&project, &watched(&name, 0, rule));
+            let files = |rule: &WatchRule| devenv_watch::files(&project, &watched(&name, 0, rule));
             rules.iter().flat_map(|rule| files(rule).into_iter().filter_map(|file| upload(rule, &file)).collect::<Vec<_>>()).collect()
         };
         if let Some(files) = self.blocking(spec, Versions::synced_files).await.flatten() {

@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    spec::ServiceName,
-    watch::{PortProxy, RetiredBackend},
-};
+use devenv_spec::ServiceName;
+use devenv_watch::{PortProxy, RetiredBackend};
 
 /// The ports on which one version listens, by the public port.
 pub(crate) type Ports = BTreeMap<u16, u16>;

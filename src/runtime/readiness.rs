@@ -6,16 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_kinds::{
+    probe::{self, NotReady, ProbeContext, ProbeFailure, ProbeSuccess, Schedule},
+    provision::{self, Change, ProvisionContext, ProvisionError},
+    script::{Choice, ScriptError},
+};
+use devenv_spec::{OfKind, Probe, ServiceSpec};
 use tokio::sync::mpsc;
 
 use super::EnvironmentRuntime;
-use crate::{
-    probe::{self, NotReady, ProbeContext, ProbeFailure, ProbeSuccess, Schedule},
-    provision::{self, Change, ProvisionContext, ProvisionError},
-    reconcile::{Evidence, Instance, ReadinessUpdate as NewEvent},
-    script::{Choice, ScriptError},
-    spec::{OfKind, Probe, ServiceSpec},
-};
+use crate::reconcile::{Evidence, Instance, ReadinessUpdate as NewEvent};
 
 /// The least time for the proof, whatever provisioning and scripts have left of the service's limit.
 const PROOF: Duration = Duration::from_secs(10);

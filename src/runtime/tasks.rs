@@ -6,11 +6,10 @@
 
 use std::{any::Any, panic::AssertUnwindSafe};
 
+use devenv_spec::EnvironmentId;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-use crate::spec::EnvironmentId;
 
 /// Cheap to clone; clones share everything. It does not keep the environment in memory.
 #[derive(Clone)]

@@ -22,14 +22,12 @@ use std::{
     time::SystemTime,
 };
 
+use devenv_engine::UploadFile;
+use devenv_spec::{Probe, ProcessSpec, Reaction, ServiceName, ServiceSpec, SpecHash, WatchRule, Workload};
 use serde::{Deserialize, Serialize};
 
 use super::watched::watched;
-use crate::{
-    engine::UploadFile,
-    spec::{Probe, ProcessSpec, Reaction, ServiceName, ServiceSpec, SpecHash, WatchRule, Workload},
-    store, watch,
-};
+use crate::store;
 use stamp::{Stamp, Stamps};
 
 pub(crate) use changes::AdoptedStart;
@@ -239,7 +237,7 @@ impl Versions {
     }
 
     fn watched(&self, service: &ServiceName, rules: &[WatchRule]) -> Vec<PathBuf> {
-        rules.iter().enumerate().flat_map(|(index, rule)| watch::files(&self.project, &watched(service, index, rule))).collect()
+        rules.iter().enumerate().flat_map(|(index, rule)| devenv_watch::files(&self.project, &watched(service, index, rule))).collect()
     }
 
     /// The project, or the common parent of everything that the version has.

@@ -2,11 +2,9 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
-use crate::{
-    engine::UploadFile,
-    spec::{ServiceName, WatchRule},
-    watch::Rule,
-};
+use devenv_engine::UploadFile;
+use devenv_spec::{ServiceName, WatchRule};
+use devenv_watch::Rule;
 
 /// A rule as the watcher knows it.
 pub(crate) fn watched(service: &ServiceName, index: usize, rule: &WatchRule) -> Rule {

@@ -9,21 +9,18 @@ use std::{
 };
 
 use devenv_api::{ApiError, BundleFile, BundleRequest, ErrorCode, Phase, ServiceState, Status};
+use devenv_logs::{Logs, Query};
+use devenv_secrets::Vault;
+use devenv_spec::{
+    EnvironmentSpec, Template, Workload,
+    sensitive::{self, MASK},
+};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use regex::{Captures, Regex};
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use crate::{
-    error::describe,
-    event::EventLog,
-    log::{Logs, Query},
-    secret::Vault,
-    spec::{
-        EnvironmentSpec, Template, Workload,
-        sensitive::{self, MASK},
-    },
-};
+use crate::{error::describe, event::EventLog};
 
 /// The size of one chunk.
 const PIECE: usize = 256 * 1024;
@@ -305,7 +302,7 @@ mod tests {
     async fn a_secret_is_taken_out_even_where_a_file_is_cut() {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::new(directory.path().into());
-        let secret = vault.reveal(&crate::spec::SecretRef::new("db", "app")).unwrap();
+        let secret = vault.reveal(&devenv_spec::SecretRef::new("db", "app")).unwrap();
         let text = format!("{}{secret}{}", "x".repeat(PIECE - 5), "y".repeat(PIECE));
         let (sender, mut receiver) = mpsc::channel(WAITING);
         let task = tokio::task::spawn_blocking(move || {

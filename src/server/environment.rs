@@ -7,6 +7,7 @@ use std::{
 
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{ApiError, Condition, EnvironmentTarget, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest};
+use devenv_spec::ServiceName;
 
 use super::{Daemon, failure::Failed, stream};
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
         ready::{failures_of, timed_out},
     },
     reconcile::{CommandError, Handle, View},
-    spec::ServiceName,
     store::Goal,
 };
 

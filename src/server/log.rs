@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Why, WhyRequest};
+use devenv_logs::Query;
 use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
 
@@ -12,7 +13,7 @@ use super::{
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::{blocking, log::Query, reconcile::CommandError};
+use crate::{blocking, reconcile::CommandError};
 
 /// Lines for a client that reads more slowly than we do.
 const WAITING: usize = 1024;

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use devenv_api::{ApiError, ErrorCode, Variable, Variables, VariablesFor, VariablesRequest};
+use devenv_spec::{Template, Workload};
 use indexmap::IndexMap;
 
 use super::{Daemon, failure::Failed};
-use crate::{
-    error::describe,
-    reconcile::CommandError,
-    spec::{Template, Workload},
-};
+use crate::{error::describe, reconcile::CommandError};
 
 pub(super) async fn variables(State(daemon): State<Arc<Daemon>>, Json(request): Json<VariablesRequest>) -> Result<Json<Variables>, Failed> {
     let environment = daemon.environments.require(&request.target)?;

@@ -11,9 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use devenv_engine::OwnerId;
+use devenv_spec::EnvironmentId;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{blocking, engine::OwnerId, spec::EnvironmentId};
+use crate::blocking;
 
 pub(crate) use record::{Goal, Record, SnapshotRecord, Trashed, age};
 

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use devenv_spec::{EnvironmentId, EnvironmentSpec, ServiceName, Workload};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
-use crate::spec::{EnvironmentId, EnvironmentSpec, ServiceName, Workload};
 
 /// The record of one environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,16 +158,16 @@ mod tests {
         let mut seen = Vec::new();
         for service in spec.services.values() {
             for probe in [Some(&service.probe), service.proof.as_ref()].into_iter().flatten() {
-                if let crate::spec::Probe::OfKind(question) = probe {
-                    assert!(crate::probe::port(probe).is_some(), "{question:?}");
+                if let devenv_spec::Probe::OfKind(question) = probe {
+                    assert!(devenv_kinds::probe::port(probe).is_some(), "{question:?}");
                     seen.push(question.kind.as_str());
                 }
             }
             for declared in &service.provision {
-                assert!(crate::kinds::of(declared).is_some_and(|kind| kind.provisions().is_some()), "{declared:?}");
+                assert!(devenv_kinds::of(declared).is_some_and(|kind| kind.provisions().is_some()), "{declared:?}");
             }
             if let Some(set) = &service.scripts {
-                assert!(crate::kinds::of(&set.target).is_some_and(|kind| kind.scripts().is_some()), "{set:?}");
+                assert!(devenv_kinds::of(&set.target).is_some_and(|kind| kind.scripts().is_some()), "{set:?}");
             }
         }
         seen.sort_unstable();

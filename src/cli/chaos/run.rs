@@ -14,9 +14,9 @@ use devenv_api::{
     ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, Impairments,
     ImpairmentsRequest, InjectRequest, OperationRequest, Report, Status, VariablesFor, VariablesRequest, Verdict,
 };
+use devenv_chaos::{DaemonApi, InjectOrder, Inputs, RunError, Scenario, report};
 
 use crate::{
-    chaos::{self, DaemonApi, InjectOrder, Inputs, RunError, Scenario, report},
     cli::{
         Outcome,
         exit::ExitStatus,
@@ -78,9 +78,9 @@ impl Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
-    let located = chaos::find(&arguments.scenario, &session.project()?)
+    let located = devenv_chaos::find(&arguments.scenario, &session.project()?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidProfile, error.to_string()).hint(error.hint))?;
-    let profile = match chaos::profile_of(&located.shown, &located.bytes) {
+    let profile = match devenv_chaos::profile_of(&located.shown, &located.bytes) {
         Some(profile) => profile,
         None => project::profile_name_if_running(session, None).await?,
     };
@@ -93,7 +93,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let seed = arguments.seed.unwrap_or(scenario.seed);
     let plan = match &arguments.plan {
         Some(path) => stored(path, &scenario)?,
-        None => chaos::plan::plan(&scenario, seed),
+        None => devenv_chaos::plan::plan(&scenario, seed),
     };
     if arguments.dry_run {
         session.printer.result(&plan, || serde_json::to_string_pretty(&plan).unwrap_or_default())?;
@@ -109,7 +109,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let daemon_api = ClientDaemonApi { session, client: RefCell::new(client), target: request.target };
     let mut worst = ExitStatus::SUCCESS;
     for time in 0..arguments.repeat {
-        let plan = if time == 0 { plan.clone() } else { chaos::plan::plan(&scenario, seed.wrapping_add(u64::from(time))) };
+        let plan = if time == 0 { plan.clone() } else { devenv_chaos::plan::plan(&scenario, seed.wrapping_add(u64::from(time))) };
         let (report, directory) = one(&scenario, &plan, &daemon_api, &environment, session).await?;
         let (report, directory) = if arguments.shrink && report.verdict == Verdict::Fail && report.healed {
             smallest(&scenario, (report, directory), &daemon_api, &environment, session).await?
@@ -141,8 +141,8 @@ pub(super) async fn interrupted(session: &Session) {
     }
 }
 
-fn read(located: &chaos::Located, services: Option<&chaos::Services>) -> Result<Scenario, Failure> {
-    chaos::read(&located.name, &located.shown, &located.bytes, services).map_err(|report| {
+fn read(located: &devenv_chaos::Located, services: Option<&devenv_chaos::Services>) -> Result<Scenario, Failure> {
+    devenv_chaos::read(&located.name, &located.shown, &located.bytes, services).map_err(|report| {
         let mut error = ApiError::new(ErrorCode::InvalidProfile, format!("scenario `{}` is invalid", located.name));
         error.problems = report.problems();
         Failure::Invalid { error, shown: report.render() }
@@ -173,7 +173,7 @@ async fn one(
     let (run, directory) = environment.new_run().map_err(|error| internal("cannot create a directory for the run", error))?;
     let listener = |event: &Event| session.printer.say(report::line(event));
     let inputs = Inputs { scenario, plan, daemon_api, directory: &directory, run: &run, listener: &listener };
-    let mut report = chaos::run(inputs).await.map_err(|error| match error {
+    let mut report = devenv_chaos::run(inputs).await.map_err(|error| match error {
         RunError::Daemon(error) => error,
         RunError::Impossible(_, ref refused) => ApiError { message: error.to_string(), ..refused.clone() },
         RunError::FaultsThere(_) => ApiError::new(ErrorCode::Conflict, error.to_string()).hint("run `devenv chaos heal` to undo them"),
@@ -192,10 +192,10 @@ async fn smallest(
     session: &Session,
 ) -> Result<(Report, PathBuf), Failure> {
     let (mut smallest, mut failed, mut tried) = (scenario.clone(), failed, Vec::new());
-    while let Some(candidate) = chaos::shrunk(&smallest, &tried) {
+    while let Some(candidate) = devenv_chaos::shrunk(&smallest, &tried) {
         session.printer.say(paint(BOLD, format_args!("without {}", candidate.left_out.join(", "))));
-        let smaller = chaos::without(&smallest, &candidate);
-        let plan = chaos::plan::plan(&smaller, failed.0.seed);
+        let smaller = devenv_chaos::without(&smallest, &candidate);
+        let plan = devenv_chaos::plan::plan(&smaller, failed.0.seed);
         let attempt = one(&smaller, &plan, daemon_api, environment, session).await?;
         if attempt.0.verdict == Verdict::Fail {
             (smallest, failed) = (smaller, attempt);
@@ -241,7 +241,7 @@ impl RunEnvironment {
         let failed = |error: io::Error| internal("cannot create the directory for runs", error);
         let directory = paths.state.join("chaos");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
-        let name = chaos::lock_name(&target.project, &target.instance);
+        let name = devenv_chaos::lock_name(&target.project, &target.instance);
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(name)).map_err(failed)?;
         lock.try_lock().map_err(|_| {
             ApiError::new(ErrorCode::Conflict, "another scenario is running in this environment").hint("use another `--instance`")

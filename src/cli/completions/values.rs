@@ -12,11 +12,7 @@ use std::{
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
 use devenv_api::{Client, EnvironmentTarget};
 
-use crate::{
-    chaos,
-    cli::{args::Global, help, project, session::Session},
-    fault,
-};
+use crate::cli::{args::Global, help, project, session::Session};
 
 /// How long TAB may wait for the daemon.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -163,13 +159,13 @@ impl Line {
             Backups => ask(&session, async |client, target| client.backups(&target).await.ok())
                 .map(|list| list.backups.into_iter().map(|backup| (backup.id, backup.created_at)).collect())
                 .unwrap_or_default(),
-            Faults => fault::catalogue().faults.into_iter().map(|fault| (fault.name, fault.about)).collect(),
+            Faults => devenv_kinds::faults::catalogue().faults.into_iter().map(|fault| (fault.name, fault.about)).collect(),
             Injected => ask(&session, async |client, target| Some(client.status(&target).await.ok()?.faults))
                 .unwrap_or_default()
                 .into_iter()
                 .map(|fault| (fault.id, fault.fault))
                 .collect(),
-            Scenarios => plain(session.project().map(|project| chaos::list(&project)).unwrap_or_default()),
+            Scenarios => plain(session.project().map(|project| devenv_chaos::list(&project)).unwrap_or_default()),
             SeedSets => plain(session.project().map(|project| directories(&project.join("seed-data"))).unwrap_or_default()),
             Commands => help::words(),
         }

@@ -96,7 +96,7 @@ pub(super) enum EnvFile {
 
 /// The project's Compose files, or those that its dev container names.
 pub(super) fn compose_files(directory: &Path) -> Vec<PathBuf> {
-    let files = crate::profile::load::compose_files(directory);
+    let files = devenv_profile::load::compose_files(directory);
     if !files.is_empty() {
         return files;
     }

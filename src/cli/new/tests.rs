@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use devenv_profile::{LoadRequest, load as loader};
+
 use super::detect::{self, EnvFile, Found};
-use crate::profile::{LoadRequest, load as loader};
 
 fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use devenv_kinds::describe::{Context, Facts};
+use devenv_profile::Profile;
+use devenv_spec::{EnvironmentId, Image, Workload};
 use indexmap::IndexMap;
-
-use crate::{
-    kinds::describe::{Context, Facts},
-    profile::Profile,
-    spec::{EnvironmentId, Image, Workload},
-};
 
 /// Each once, in the profile's order. They depend on neither ports nor variables, so none are leased.
 pub(super) fn images(profile: &Profile) -> Vec<Image> {

@@ -3,9 +3,9 @@
 use std::{sync::mpsc, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_profile::{LoadError, load::Loaded};
 
 use super::NotLoaded;
-use crate::profile::{LoadError, load::Loaded};
 
 /// Far longer than the largest project takes.
 const LONGEST: Duration = Duration::from_secs(20);

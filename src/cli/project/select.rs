@@ -119,7 +119,7 @@ pub(super) fn files_of(project: &Path, name: &str) -> Option<(Vec<PathBuf>, Vec<
     let profiles = profiles.split(',').filter(|profile| !profile.is_empty()).map(str::to_owned).collect();
     let several = files.contains(':');
     let files: Vec<PathBuf> = files.split(':').map(|file| project.join(file)).collect();
-    let is_compose = |file: &PathBuf| crate::profile::load::is_compose(file);
+    let is_compose = |file: &PathBuf| devenv_profile::load::is_compose(file);
     let good = if several { files.iter().all(|file| file.is_file()) } else { files.iter().all(is_compose) };
     good.then_some((files, profiles))
 }
@@ -152,7 +152,7 @@ fn is_there(project: &Path, name: &str) -> Result<bool, Failure> {
     if is_path(name) || name.contains(':') {
         return Ok(Path::new(name).exists() || project.join(name).exists() || files_of(project, name).is_some());
     }
-    Ok(crate::profile::load::list(project, Some(&user_profiles()?)).iter().any(|entry| entry.name == name))
+    Ok(devenv_profile::load::list(project, Some(&user_profiles()?)).iter().any(|entry| entry.name == name))
 }
 
 /// Whether a word names a profile: a path, or a known name. Built-in profiles count unless the project has a Compose file.
@@ -162,7 +162,7 @@ pub(super) fn names_profile(session: &Session, word: &str) -> Result<bool, Failu
 
 fn is_profile(project: &Path, user_profiles: &Path, word: &str) -> bool {
     let has_only_compose = !project.join("profiles").is_dir() && !find_compose(project).is_empty();
-    let list = crate::profile::load::list(project, Some(user_profiles));
+    let list = devenv_profile::load::list(project, Some(user_profiles));
     list.iter().any(|entry| entry.name == word && (entry.path.is_some() || !has_only_compose))
 }
 

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use devenv_api::{ApiError, Witness};
+use devenv_kinds::faults::Peer;
+use devenv_spec::ServiceName;
 use futures_util::StreamExt;
 
 use super::super::{
@@ -10,7 +12,6 @@ use super::super::{
     observe::Question,
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
-use crate::{fault::Peer, spec::ServiceName};
 
 /// Probes continuously until there is no answer.
 pub(super) enum Asker {

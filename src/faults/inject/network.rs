@@ -3,16 +3,14 @@
 use std::time::{Duration, Instant};
 
 use devenv_api::{ApiError, Witness};
+use devenv_kinds::faults::{ExpectedEffect, FaultSpec, Network, PacketFault, Packets, Peer, Rule, RuleHook, Toxic, Verdict};
 
 use super::super::{
     Faults, agent,
     observe::{ProbeOutcome, Question, milliseconds},
 };
 use super::{PATIENCE, SIGN, Work, failed, not_seen, seen};
-use crate::{
-    fault::{ExpectedEffect, FaultSpec, Network, PacketFault, Packets, Peer, Rule, RuleHook, Toxic, Verdict},
-    store::Record,
-};
+use crate::store::Record;
 
 /// The number of probes that are sent to observe a chance.
 const TRIES: u32 = 60;

@@ -6,17 +6,14 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode, Witness};
+use devenv_engine::ContainerState;
+use devenv_kinds::faults::Restart;
+use devenv_spec::ServiceName;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::{agent, undo_log::Undo};
 use super::{SIGN, Work, failed, not_seen, seen};
-use crate::{
-    engine::ContainerState,
-    fault::{self, Restart},
-    reconcile::ServiceAction,
-    runtime::loop_devices,
-    spec::ServiceName,
-};
+use crate::{reconcile::ServiceAction, runtime::loop_devices};
 
 /// How often to check whether a run has ended: reported times have this precision.
 const GRAIN: Duration = Duration::from_millis(10);
@@ -166,7 +163,7 @@ impl Work {
             self.will_undo(Undo::Backup { id })?;
         }
         let began = Instant::now();
-        let engine_failed = |error: crate::engine::EngineError| failed(error.to_string());
+        let engine_failed = |error: devenv_engine::EngineError| failed(error.to_string());
         if volumes {
             self.verb(ServiceAction::Stop).await?;
         }
@@ -247,7 +244,7 @@ impl Work {
         let nth = move |number: u64| {
             let name = &faults[(mix(seed, number * 2) % faults.len() as u64) as usize];
             let service = services[(mix(seed, number * 2 + 1) % services.len() as u64) as usize].clone();
-            fault::parse(format!("{id}-{number}"), name, service, &BTreeMap::new(), Some(lasting), seed)
+            devenv_kinds::faults::parse(format!("{id}-{number}"), name, service, &BTreeMap::new(), Some(lasting), seed)
         };
         let first = others.inject_spec(nth(0)?).await?;
         self.held_tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {

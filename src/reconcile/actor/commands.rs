@@ -1,5 +1,7 @@
 //! Commands to the environment. A command changes the goal and the record before anything is created.
 
+use devenv_spec::{EnvironmentSpec, MountSource, ServiceName};
+
 use super::Actor;
 use crate::{
     event::NewEvent,
@@ -8,7 +10,6 @@ use crate::{
         plan,
         state::{DesiredState, ImageState, Lifecycle, Network, Operation, RestartReason},
     },
-    spec::{EnvironmentSpec, MountSource, ServiceName},
     store::Goal,
 };
 

@@ -1,5 +1,6 @@
 //! How operations end: the consequences of each for its service.
 
+use devenv_spec::{RestartWhen, ServiceName};
 use ipnet::Ipv4Net;
 use rand::RngExt;
 use tokio::time::Instant;
@@ -13,7 +14,6 @@ use crate::{
         failure::Evidence,
         state::{DesiredState, Failure, ImageState, Instance, Lifecycle, MissedEvent, Network, Operation, Service},
     },
-    spec::{RestartWhen, ServiceName},
     store::Goal,
 };
 

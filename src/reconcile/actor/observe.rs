@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
+use devenv_engine::{ContainerState, EngineEvent, EngineEventKind};
+use devenv_spec::{ContainerSpec, ProcessSpec, RestartWhen, ServiceName, ServiceSpec, SpecHash, Workload};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::{Actor, Outcome};
 use crate::{
-    engine::{ContainerState, EngineEvent, EngineEventKind},
     event::NewEvent,
     reconcile::{
         execute::{self, Observed, ObservedProcess},
         state::{DesiredState, Instance, Lifecycle, MissedEvent, Network, Operation},
     },
-    spec::{ContainerSpec, ProcessSpec, RestartWhen, ServiceName, ServiceSpec, SpecHash, Workload},
     store::Goal,
 };
 

@@ -5,18 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_spec::ServiceName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Actor, Outcome};
-use crate::{
-    reconcile::{
-        execute::{Leaving, NotStarted, OperationError, Subject},
-        failure::Evidence,
-        plan::{self, Next},
-        state::{DesiredState, Network, Operation, Service},
-    },
-    spec::ServiceName,
+use crate::reconcile::{
+    execute::{Leaving, NotStarted, OperationError, Subject},
+    failure::Evidence,
+    plan::{self, Next},
+    state::{DesiredState, Network, Operation, Service},
 };
 
 /// What an operation may take at the most. The calls of the engine have shorter limits, and say more: this one ends what nobody has

@@ -1,5 +1,6 @@
 //! Ready services: how they become ready, stop being ready, and affect others.
 
+use devenv_spec::{OnDependencyRestart, ServiceName};
 use tokio::time::Instant;
 
 use super::{Actor, Outcome};
@@ -10,7 +11,6 @@ use crate::{
         plan,
         state::{Lifecycle, Operation, RestartReason},
     },
-    spec::{OnDependencyRestart, ServiceName},
 };
 
 impl Actor {

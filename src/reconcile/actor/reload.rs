@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use devenv_spec::ServiceName;
 use tokio::time::Instant;
 
 use super::{Actor, Outcome};
@@ -14,7 +15,6 @@ use crate::{
         state::{DesiredState, Failure, ImageState, Lifecycle, Operation, RestartReason, Service},
         swap::Swapped,
     },
-    spec::ServiceName,
     store::Goal,
 };
 

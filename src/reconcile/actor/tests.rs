@@ -9,11 +9,9 @@ mod world;
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{Phase, ServiceState};
+use devenv_engine::{Engine, EngineError};
 
-use crate::{
-    engine::{Engine, EngineError},
-    reconcile::{Evidence, ServiceAction},
-};
+use crate::reconcile::{Evidence, ServiceAction};
 use world::{World, within};
 
 #[tokio::test(start_paused = true)]
@@ -315,7 +313,7 @@ async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept(
     let world = World::new();
     let life = world.start().await;
     life.up(&world).await;
-    let api: crate::spec::ServiceName = "api".parse().unwrap();
+    let api: devenv_spec::ServiceName = "api".parse().unwrap();
     let reload = || async {
         let turn = life.handle.reload(api.clone(), crate::reconcile::Reload::Restart, 0).await.unwrap();
         within(life.handle.until_settled(turn, std::slice::from_ref(&api))).await.unwrap()

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode};
+use devenv_spec::{MountSource, ServiceName};
 use jiff::Timestamp;
 
 use super::Actor;
@@ -12,7 +13,6 @@ use crate::{
         handle::{CommandError, Undone},
         state::{Lifecycle, Network, Operation, Service},
     },
-    spec::{MountSource, ServiceName},
     store::{Goal, SnapshotRecord, Trashed, age},
 };
 

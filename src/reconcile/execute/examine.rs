@@ -2,14 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use devenv_engine::{ContainerState, EngineError, ObservedContainer};
+use devenv_spec::{EnvironmentId, ServiceSpec, Workload};
 use futures_util::StreamExt;
 
 use super::{Effects, Observed, OperationError, Subject};
 use crate::{
-    engine::{ContainerState, EngineError, ObservedContainer},
     net,
     reconcile::failure::{Evidence, Exit},
-    spec::{EnvironmentId, ServiceSpec, Workload},
 };
 
 /// The number of log lines in a failure.

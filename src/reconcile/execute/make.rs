@@ -2,21 +2,16 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
+use devenv_engine::{
+    ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate, launch,
+};
+use devenv_spec::{ContainerSpec, Image, MountSource, PullPolicy, ServiceName, ServiceSpec, Sharing, Size, Workload};
 use futures_util::StreamExt;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::{Effects, OperationError, Progress, Subject, labels, mounted, network_name, networks};
-use crate::{
-    engine::{
-        ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate,
-        launch,
-    },
-    net,
-    reconcile::state::Instance,
-    spec::{ContainerSpec, Image, MountSource, PullPolicy, ServiceName, ServiceSpec, Sharing, Size, Workload},
-    store::Record,
-};
+use crate::{net, reconcile::state::Instance, store::Record};
 
 /// The network to use if an environment has several: the one on the recorded subnet, else the one with the lowest id.
 pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>) -> (Option<ObservedNetwork>, Vec<ObservedNetwork>) {

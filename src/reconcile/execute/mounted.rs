@@ -8,11 +8,10 @@ use std::{
     path::Path,
 };
 
+use devenv_engine::{CreatedMount, UploadFile};
+use devenv_spec::{ContainerSpec, ServiceName};
+
 use super::{Effects, OperationError};
-use crate::{
-    engine::{CreatedMount, UploadFile},
-    spec::{ContainerSpec, ServiceName},
-};
 
 /// Whether the files of a container are mounted instead of written into it.
 pub(super) fn is_wanted(container: &ContainerSpec) -> bool {

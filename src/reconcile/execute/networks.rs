@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
+use devenv_engine::{CreatedAttachment, EngineError, Labels, NetworkCreate, ObservedNetwork};
+use devenv_spec::{ContainerOptions, ContainerSpec, EnvironmentId, NetworkSpec, Sharing};
+
 use super::{
     Effects, OperationError, Subject, labels,
     make::{container_name, names},
     network_name,
 };
-use crate::{
-    engine::{CreatedAttachment, EngineError, Labels, NetworkCreate, ObservedNetwork},
-    net,
-    spec::{ContainerOptions, ContainerSpec, EnvironmentId, NetworkSpec, Sharing},
-    store::Record,
-};
+use crate::{net, store::Record};
 
 /// The environment's own network, as profiles name it.
 const DEFAULT: &str = "default";

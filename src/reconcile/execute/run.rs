@@ -1,15 +1,13 @@
 //! Runs a service: start, readiness, signal, stop, removal.
 
 use bytes::Bytes;
+use devenv_engine::{EngineError, UploadFile, launch};
+use devenv_spec::{ContainerSpec, ServiceSpec, Workload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Effects, OperationError, ReadinessUpdate, Subject, mounted};
-use crate::{
-    engine::{EngineError, UploadFile, launch},
-    reconcile::{failure::Evidence, state::Instance},
-    spec::{ContainerSpec, ServiceSpec, Workload},
-};
+use crate::reconcile::{failure::Evidence, state::Instance};
 
 /// Why there is no new run.
 pub(crate) enum NotStarted {

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
+use devenv_spec::{ContainerSpec, OnDependencyRestart, Probe, Protocol, PublishedPort, RestartPolicy, RestartWhen, SpecHash, Stop};
+
 use super::*;
-use crate::{
-    reconcile::state::{Failure, Instance},
-    spec::{ContainerSpec, OnDependencyRestart, Probe, Protocol, PublishedPort, RestartPolicy, RestartWhen, SpecHash, Stop},
-};
+use crate::reconcile::state::{Failure, Instance};
 
 fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
     ServiceSpec {

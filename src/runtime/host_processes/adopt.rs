@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use devenv_processes::{Adopted, Running, Signal};
+use devenv_spec::ServiceName;
 use tokio::task::JoinSet;
 
 use super::{HostProcesses, PORTS, Start, code, remove};
-use crate::{
-    process::{self, Adopted, Running, Signal},
-    reconcile::ObservedProcess,
-    runtime::port_proxies::Ports,
-    spec::ServiceName,
-};
+use crate::{reconcile::ObservedProcess, runtime::port_proxies::Ports};
 
 /// The grace of a surplus process: it has no owner, and the one that is kept waits for its ports.
 const SURPLUS_GRACE: Duration = Duration::from_secs(1);
@@ -25,7 +22,7 @@ impl HostProcesses {
             let mut running = BTreeMap::new();
             let mut last = None;
             for (run, directory) in runs {
-                match process::adopt(&directory).await {
+                match devenv_processes::adopt(&directory).await {
                     Adopted::Running(process) => {
                         running.insert(run, process);
                     }
@@ -72,7 +69,7 @@ impl HostProcesses {
         let kept: Vec<String> = self.lock().values().flat_map(BTreeMap::values).map(|start| start.running.marker().to_owned()).collect();
         let prefix = format!("{}/", self.marker);
         // The runtime has logged a panic in it.
-        let _ = tokio::task::spawn_blocking(move || process::sweep_others(&prefix, &kept)).await;
+        let _ = tokio::task::spawn_blocking(move || devenv_processes::sweep_others(&prefix, &kept)).await;
     }
 
     fn serving(&self, service: &ServiceName) -> Option<u32> {

@@ -14,19 +14,17 @@ use std::{
     time::SystemTime,
 };
 
+use devenv_logs::Logs;
+use devenv_processes::{Ending, ProcessError, Running, Signal, StartRequest, Supervisor};
+use devenv_secrets::{SecretError, Vault};
+use devenv_spec::{ProcessSpec, ServiceName, ServiceSpec, Workload};
 use tokio::task::JoinHandle;
 
 use super::{
     inherited::Inherited,
     port_proxies::{self, PortProxies, Ports},
 };
-use crate::{
-    log::Logs,
-    process::{self, Ending, ProcessError, Running, Signal, StartRequest, Supervisor},
-    reconcile::{Exit, Handle},
-    secret::{SecretError, Vault},
-    spec::{ProcessSpec, ServiceName, ServiceSpec, Workload},
-};
+use crate::reconcile::{Exit, Handle};
 use variables::variables;
 
 pub(crate) struct HostProcesses {
@@ -199,7 +197,7 @@ impl HostProcesses {
         self.proxies.release(&spec.name);
         let prefix = self.marker(&spec.name);
         // Nothing is kept: what escaped its process shim ends too.
-        let _ = tokio::task::spawn_blocking(move || process::sweep(&prefix)).await;
+        let _ = tokio::task::spawn_blocking(move || devenv_processes::sweep(&prefix)).await;
         for (_, directory) in self.directories().remove(&spec.name).unwrap_or_default() {
             remove(&directory);
         }
@@ -278,7 +276,7 @@ impl HostProcesses {
         let known: Vec<u32> = self.lock().get(service).into_iter().flat_map(BTreeMap::keys).copied().collect();
         for (run, directory) in self.directories().remove(service).unwrap_or_default() {
             // The newest is the one that starts now.
-            if !known.contains(&run) && process::has_ended(&directory) {
+            if !known.contains(&run) && devenv_processes::has_ended(&directory) {
                 remove(&directory);
             }
         }

@@ -1,9 +1,11 @@
 //! The variables of a process on the host.
 
 use devenv_api::ShellVariables;
+use devenv_secrets::Vault;
+use devenv_spec::ProcessSpec;
 
 use super::StartError;
-use crate::{runtime::port_proxies::Ports, secret::Vault, spec::ProcessSpec};
+use crate::runtime::port_proxies::Ports;
 
 /// The variables that pass a process its ports.
 const PORT_VARIABLES: [&str; 2] = ["PORT", "DEBUG_PORT"];
@@ -31,10 +33,10 @@ pub(super) fn variables(
 mod tests {
     use std::{collections::BTreeMap, fs};
 
+    use devenv_spec::{SecretRef, Template};
     use indexmap::IndexMap;
 
     use super::*;
-    use crate::spec::{SecretRef, Template};
 
     fn process(environment: IndexMap<String, Template>) -> ProcessSpec {
         ProcessSpec { command: vec!["true".to_owned()], directory: "/".into(), environment, ports: vec![8080], fronted: true }

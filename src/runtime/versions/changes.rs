@@ -12,11 +12,9 @@ use std::{
     time::SystemTime,
 };
 
+use devenv_spec::{ServiceSpec, WatchRule};
+
 use super::{Manifest, Stamp, Versions, watched};
-use crate::{
-    spec::{ServiceSpec, WatchRule},
-    watch,
-};
 
 const PIECE: usize = 64 << 10;
 
@@ -35,7 +33,7 @@ impl Versions {
         let kept = self.manifest(&spec.name).filter(|kept| kept.run == start.run && kept.spec == spec.hash());
         let mut changes = BTreeMap::new();
         for (index, rule) in spec.watch.iter().enumerate() {
-            let mut paths = watch::files(&self.project, &watched(&spec.name, index, rule));
+            let mut paths = devenv_watch::files(&self.project, &watched(&spec.name, index, rule));
             let there = paths.clone();
             match &kept {
                 Some(kept) => {

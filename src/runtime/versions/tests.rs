@@ -3,10 +3,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_spec::{ContainerSpec, OnDependencyRestart, RestartPolicy, RestartWhen, Stop};
 use indexmap::IndexMap;
 
 use super::*;
-use crate::spec::{ContainerSpec, OnDependencyRestart, RestartPolicy, RestartWhen, Stop};
 
 struct Project {
     directory: tempfile::TempDir,

@@ -1,9 +1,7 @@
 //! What the engine does unexpectedly: it is away, is late, has a subnet or a port in use, has objects twice.
 
-use crate::{
-    engine::{Engine, EngineError, EngineEvent, EngineEventKind, Labels, NetworkCreate, fake::FakeEngine},
-    spec::SpecHash,
-};
+use devenv_engine::{Engine, EngineError, EngineEvent, EngineEventKind, Labels, NetworkCreate, fake::FakeEngine};
+use devenv_spec::SpecHash;
 
 use super::{world::observe, *};
 

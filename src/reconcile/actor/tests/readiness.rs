@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{Condition, Phase, ServiceState};
+use devenv_engine::EngineError;
+use devenv_spec::{Image, ImageBuild, ProcessSpec, RestartWhen, ServiceSpec, Workload};
 use indexmap::IndexMap;
 
 use super::world::{World, within};
 use crate::{
-    engine::EngineError,
     reconcile::{CommandError, ServiceAction},
-    spec::{Image, ImageBuild, ProcessSpec, RestartWhen, ServiceSpec, Workload},
     store::Store,
 };
 

@@ -9,6 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use devenv_api::{Condition, ServiceState};
+use devenv_engine::{Engine, EngineError, EngineEvent, ObservedContainer, OwnerId, UploadFile, fake::FakeEngine};
+use devenv_secrets::Vault;
+use devenv_spec::{
+    ContainerSpec, EnvironmentId, EnvironmentSpec, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ServiceName,
+    ServiceSpec, Size, Stop, Workload,
+};
 use futures_util::{StreamExt, stream::BoxStream};
 use indexmap::IndexMap;
 use tempfile::TempDir;
@@ -19,14 +25,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Engine, EngineError, EngineEvent, ObservedContainer, OwnerId, UploadFile, fake::FakeEngine},
     event::EventLog,
     reconcile::{Effects, Evidence, Exit, Handle, Instance, Leaving, Observed, ReadinessUpdate, ServiceRuntime, Setup, View, actor::begin},
-    secret::Vault,
-    spec::{
-        ContainerSpec, EnvironmentId, EnvironmentSpec, Mount, MountSource, OnDependencyRestart, Probe, RestartPolicy, RestartWhen,
-        ServiceName, ServiceSpec, Size, Stop, Workload,
-    },
     store::{Record, Store},
 };
 
@@ -103,7 +103,7 @@ impl ServiceRuntime for FakeServiceRuntime {
     fn keep_output(&self, _: &ServiceSpec, _: &Instance) {}
 
     async fn build_image(&self, spec: &ServiceSpec, _: &mpsc::Sender<crate::reconcile::Progress>) -> Result<(), Evidence> {
-        use crate::engine::{Engine, build::BuildInputs};
+        use devenv_engine::{Engine, build::BuildInputs};
         let Some(build) = spec.build() else { return Ok(()) };
         let lines: Vec<_> = futures_util::StreamExt::collect(self.engine.build(build, BuildInputs::default())).await;
         lines.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(Evidence::of(error.to_string())))
@@ -162,7 +162,7 @@ impl World {
             target: "/data".into(),
             read_only: false,
             device: None,
-            options: crate::spec::MountOptions::default(),
+            options: devenv_spec::MountOptions::default(),
         });
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;
