@@ -47,15 +47,15 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         package: "devenv-profile",
-        about: |file| !["load.rs", "find.rs"].contains(&file),
+        about: |file| !loads_profiles(file),
         example: "merge.rs",
         never: PURE,
         calls: DISK_CALLS,
-        text: "only load.rs and find.rs of the profile crate read the disk; the rest is pure",
+        text: "only load.rs, load/ and find.rs of the profile crate read the disk; the rest is pure",
     },
     Rule {
         package: "devenv-profile",
-        about: |file| ["load.rs", "find.rs"].contains(&file),
+        about: loads_profiles,
         example: "find.rs",
         never: &[NETWORK, TASKS, CLOCK, EFFECTS],
         calls: &[],
@@ -179,6 +179,10 @@ pub const ROOMS: &[&[&str]] = &[
 
 /// A kind that uses another one's protocol: its folder may name the other's.
 pub const BUILT_ON: &[(&str, &str)] = &[("redpanda", "kafka"), ("pgbouncer", "postgres")];
+
+fn loads_profiles(file: &str) -> bool {
+    ["load.rs", "find.rs"].contains(&file) || file.starts_with("load/")
+}
 
 fn is_pure_part_of_a_kind(file: &str) -> bool {
     file.starts_with("describe/")

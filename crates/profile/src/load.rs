@@ -1,4 +1,4 @@
-//! Loads a validated profile by name. With `find`, the only code here that reads the disk.
+//! Loads a validated profile by name. With the modules in `load/` and `find`, the only code here that reads the disk.
 
 use std::{
     collections::BTreeMap,
@@ -6,15 +6,12 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode, Problem};
-use devenv_files::{ReadError, read_bounded};
 use indexmap::IndexMap;
 
 use super::{
     assemble::{self, Assembled, Layer, Variables},
     compile, convert, diagnostic,
     document::Profile,
-    embedded,
-    env_file::{self, Given},
     find::{self, Located, Origin},
     graph, guard,
     interpolate::{self, Grammar},
@@ -23,10 +20,15 @@ use super::{
     source::{FileId, Findings, Sources, Span},
     spelling::{all_of, did_you_mean, one_of},
     tree::Node,
-    yaml::LARGEST,
 };
 
+mod compose_files;
+mod named_files;
+
+use named_files::{directory, shipped};
+
 pub use super::find::{Refused, find_project, list};
+pub use compose_files::{ComposeRequest, compose_files, is_compose, load_compose};
 
 /// What to load, and with which variables.
 #[derive(Debug, Clone, Copy)]
@@ -281,201 +283,5 @@ impl Loader<'_> {
         }
         let origins = Origins::new(assembled, self.report.sources.clone());
         Ok(Loaded { profile, origins, report: self.report, shown: None })
-    }
-
-    /// The variables of all `env_file`s, a later one over an earlier one.
-    fn env_files(&mut self, layers: &[Layer]) -> IndexMap<String, Given> {
-        let list = assemble::lay(layers).and_then(|root| root.get("env_file").cloned());
-        let mut given = IndexMap::new();
-        for (path, span) in list.iter().flat_map(Node::items).filter_map(|node| self.filled(node)).collect::<Vec<_>>() {
-            let (path, may_miss) = path.strip_suffix('?').map_or((path.as_str(), false), |path| (path, true));
-            let on_disk = self.request.project.join(path);
-            match read_bounded(&on_disk, LARGEST as u64) {
-                Ok(bytes) => {
-                    let file = self.source(&find::shown(&on_disk), &bytes);
-                    let Report { findings, sources } = &mut self.report;
-                    let before = findings.len();
-                    given.extend(env_file::parse(sources, file, self.request.environment, &given, findings));
-                    if self.outside(&on_disk) {
-                        // A profile may name any file that its user can read, and must not print it.
-                        let Report { findings, sources } = &mut self.report;
-                        sources.conceal(file);
-                        findings.conceal_since(before, file, "this line is not `NAME=value`");
-                        self.outside_warning(path, span);
-                    }
-                }
-                Err(ReadError::Missing) if may_miss => {}
-                Err(unread) => {
-                    self.report
-                        .findings
-                        .error(span, "missing-file", format!("`{path}` {unread}"))
-                        .hint(format!("create {}, or write `{path}?` if the file is optional", find::shown(&on_disk)));
-                }
-            }
-        }
-        given
-    }
-
-    /// Whether a path, links followed, leads out of the project.
-    fn outside(&self, path: &Path) -> bool {
-        let real = |path: &Path| path.canonicalize().ok();
-        matches!((real(path), real(self.request.project)), (Some(path), Some(project)) if !path.starts_with(&project))
-    }
-
-    fn outside_warning(&mut self, path: &str, span: Span) {
-        let message = format!("`{path}` is outside the project");
-        self.report
-            .findings
-            .warning(span, "outside-project", message)
-            .hint("whoever wrote this profile has it read this file; is that meant?");
-    }
-
-    /// Reports volumes that have the name of a directory of the project: the directory was meant, and the volume would be empty.
-    fn directories_as_volumes(&mut self, merged: &Node) {
-        for (name, span) in references::volumes(merged) {
-            if self.request.project.join(&name).is_dir() {
-                self.report
-                    .findings
-                    .error(
-                        span,
-                        "directory-as-volume",
-                        format!("`{name}` is the name of a volume, but the project has a directory `{name}`"),
-                    )
-                    .hint(format!("write `./{name}` to mount the directory, or give the volume another name"));
-            }
-        }
-    }
-
-    /// Checks that a file is there, and reads it if its text is wanted.
-    fn file(&mut self, named: &Named, layers: &[Layer], assets: &mut BTreeMap<String, String>) {
-        let on_disk = self.request.project.join(&named.path);
-        let shipped = if shipped(layers, named.span) { embedded::files(&named.path) } else { Vec::new() };
-        let there = on_disk.exists();
-        if there && self.outside(&on_disk) && !self.report.findings.touches(named.span) {
-            self.outside_warning(&named.path, named.span);
-        }
-        if there && named.need == Need::Text {
-            match read_bounded(&on_disk, LARGEST as u64).map(String::from_utf8) {
-                Ok(Ok(text)) => {
-                    assets.insert(named.path.clone(), text);
-                }
-                Ok(Err(_)) => {
-                    self.report.findings.error(named.span, "not-utf8", format!("`{}` is not UTF-8", named.path));
-                }
-                Err(unread) => {
-                    self.report.findings.error(named.span, "missing-file", format!("`{}` {unread}", named.path));
-                }
-            }
-        } else if there && named.need == Need::File && !on_disk.is_file() && !on_disk.is_dir() {
-            self.report
-                .findings
-                .error(named.span, "missing-file", format!("`{}` {}", named.path, ReadError::NotAFile))
-                .hint("name a file or a directory: a pipe or device may never end");
-        } else if !there && !shipped.is_empty() {
-            if named.need == Need::Text {
-                assets.extend(shipped.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())));
-            }
-        } else if !there && !self.report.findings.touches(named.span) {
-            let hint = find::similar(self.request.project, &named.path)
-                .map_or_else(|| "paths are relative to the project directory".to_owned(), |near| format!("did you mean `{near}`?"));
-            let message = format!("`{}` does not exist", named.path);
-            match named.need {
-                Need::Text | Need::File => self.report.findings.error(named.span, "missing-file", message),
-                Need::Later => self.report.findings.warning(named.span, "missing-file", message),
-            }
-            .hint(hint);
-        }
-    }
-}
-
-/// Whether a place is in a shipped profile.
-fn shipped(layers: &[Layer], span: Span) -> bool {
-    layers.iter().any(|layer| layer.built_in && layer.file == span.file)
-}
-
-/// What a directory of the project holds, or else one that ships with the profile that names it.
-fn directory(project: &Path, shipped: bool, path: &str) -> Option<Vec<String>> {
-    let on_disk = project.join(path);
-    if on_disk.exists() {
-        return on_disk.is_dir().then(|| find::files_in(path, &on_disk));
-    }
-    let files = if shipped { embedded::files(path) } else { Vec::new() };
-    let only = files.first().is_some_and(|(known, _)| *known == path);
-    (!files.is_empty() && !only).then(|| files.into_iter().map(|(path, _)| path.to_owned()).collect())
-}
-
-/// The files that are taken without being named: the project's Compose file, with its override.
-pub fn compose_files(project: &Path) -> Vec<PathBuf> {
-    let first = |names: &[&str]| names.iter().map(|name| project.join(name)).find(|path| path.is_file());
-    let Some(base) = first(devenv_compose::NAMES) else { return Vec::new() };
-    std::iter::once(base).chain(first(devenv_compose::OVERRIDES)).collect()
-}
-
-/// Whether a file is a Compose file rather than a profile: by its name, else by what its services have.
-pub fn is_compose(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if devenv_compose::NAMES.contains(&name) || devenv_compose::OVERRIDES.contains(&name) {
-        return path.is_file();
-    }
-    let Ok(text) = read_bounded(path, LARGEST as u64).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else { return false };
-    super::compose::is_compose(&text)
-}
-
-/// Loads Compose files as a profile.
-pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
-    for file in request.files.iter().filter_map(|file| file.canonicalize().ok()) {
-        find::check(&file, request.trusted)?;
-    }
-    let files = devenv_compose::Request {
-        project: request.project,
-        files: request.files,
-        environment: request.environment,
-        profiles: request.profiles,
-        services: request.services,
-    };
-    let converted = super::compose::convert(devenv_compose::load(files, &Disk), request.name);
-    let super::compose::Given { name, sources, findings, layer, shown } = converted
-        .map_err(|(findings, sources)| LoadError::Invalid { name: request.name.to_owned(), report: Report::new(findings, sources) })?;
-    let environment = BTreeMap::new();
-    let profile = LoadRequest {
-        project: request.project,
-        profile: request.name,
-        environment: &environment,
-        user_directory: None,
-        trusted: request.trusted,
-    };
-    let report = Report { findings, sources };
-    let loader = Loader { request: &profile, report, layers: vec![layer], done: Vec::new(), open: Vec::new(), compose: true };
-    let mut loaded = loader.finish(request.name)?;
-    loaded.profile.description = loaded.profile.description.or(name.map(|name| format!("the Compose project {name}")));
-    loaded.shown = Some(shown);
-    Ok(loaded)
-}
-
-/// Which Compose files are to be loaded, and which parts of them.
-#[derive(Debug, Clone, Copy)]
-pub struct ComposeRequest<'a> {
-    pub project: &'a Path,
-    /// What people call it.
-    pub name: &'a str,
-    /// Absolute; a later one is laid on the ones before.
-    pub files: &'a [PathBuf],
-    pub environment: &'a BTreeMap<String, String>,
-    pub profiles: &'a [String],
-    /// Services to take in whatever their profiles say.
-    pub services: &'a [String],
-    /// Whether files that other users can change are taken all the same.
-    pub trusted: bool,
-}
-
-struct Disk;
-
-impl devenv_compose::Files for Disk {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        read_bounded(path, LARGEST as u64).map_err(|unread| unread.to_string())
-    }
-
-    fn has(&self, path: &Path) -> bool {
-        path.exists()
     }
 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use devenv_spec::{
-    Attachment, BuildOptions, BuildSecret, ContainerOptions, ContainerSpec, FileSpec, Image, ImageBuild, Limits, Mount, MountOptions,
-    MountSource, Probe, Protocol, PublishedPort, SecretRef, ServiceName, Sharing, Size, Template, Ulimit, Workload, sensitive,
+    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountOptions, MountSource, Probe, SecretRef, ServiceName,
+    Template, Workload, sensitive,
 };
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 
-use super::fields::{Build, Container, ContainerFile, ContainerLimits, PullWhen, SecretFile, VolumeMount};
+use super::fields::{Build, BuildSecretField, Container, ContainerFile, SecretFile, VolumeMount};
 use crate::{
     capability::{ServerFacts, Servers},
     describe::{
-        AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, Connection, Context, Declared, Describe, Description, FIGURES, Facts, PortNeed, product,
+        AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, Connection, Context, Declared, Describe, Description, Facts, PortNeed, product,
     },
 };
 
@@ -142,35 +142,6 @@ impl Describe for Container {
 }
 
 impl Container {
-    /// Its main port: the first one exposed, else the first one with a host port of its own.
-    fn first_port(&self, cx: &Context<'_>) -> Option<u16> {
-        let published = || self.publish.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
-        self.expose.first().or_else(|| cx.declared.ports.keys().next()).copied().or_else(published)
-    }
-
-    /// Its ports for TCP with a place on the host, each once.
-    fn tcp_ports(&self, cx: &Context<'_>) -> Vec<u16> {
-        let published = self.publish.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
-        let all = self.expose.iter().chain(cx.declared.ports.keys()).copied().chain(published);
-        all.filter(|port| self.leases(cx, *port)).collect::<IndexSet<u16>>().into_iter().collect()
-    }
-
-    /// Of several ports each has a variable and an address of its own; `known` is the one that a server's own variables are about.
-    fn each_port(&self, cx: &Context<'_>, known: Option<u16>, connection: &mut Connection) {
-        let ports = self.tcp_ports(cx);
-        if ports.len() < 2 {
-            return;
-        }
-        for port in ports.iter().filter(|port| Some(**port) != known) {
-            let url = cx.address(*port, |host, port| Template::text(format!("http://{host}:{port}")));
-            connection.variable(cx, &format!("URL_{port}"), url);
-            connection.variable(cx, &format!("PORT_{port}"), cx.address(*port, |_, port| Template::text(port.to_string())));
-            if Some(*port) != self.first_port(cx) {
-                connection.url(&format!("http-{port}"), cx.url("http", *port));
-            }
-        }
-    }
-
     /// The kind of server in the image, if devenv knows it.
     fn server(&self) -> Option<&'static dyn Servers> {
         crate::find(self.server.as_deref()?)?.servers()
@@ -179,12 +150,6 @@ impl Container {
     fn server_facts<'a>(&'a self, environment: &'a IndexMap<String, String>) -> ServerFacts<'a> {
         let words = self.entrypoint.iter().chain(&self.command).flatten().map(String::as_str).collect();
         ServerFacts { environment, words }
-    }
-
-    /// Whether a port of the container has one on the host's loopback.
-    fn leases(&self, cx: &Context<'_>, port: u16) -> bool {
-        let elsewhere = self.publish.iter().any(|publish| publish.port == port && publish.protocol == Protocol::Udp);
-        !elsewhere && (cx.ports.contains_key(&port) || self.expose.contains(&port) || cx.declared.ports.contains_key(&port))
     }
 
     /// In the server's own protocol, from the host if its port is published, else by its own client in the container.
@@ -196,126 +161,6 @@ impl Container {
         let asked = self.leases(cx, port).then(question).flatten();
         asked.or_else(|| server.command(&facts).map(|command| Probe::Exec { command }))
     }
-
-    /// Every port with its address on the host.
-    fn published(&self, cx: &Context<'_>) -> Vec<PublishedPort> {
-        let leased = cx.ports.iter().filter(|(container, _)| **container != FIGURES);
-        let mut first: Vec<u16> = Vec::new();
-        let mut ports = Vec::new();
-        for (container, host) in leased {
-            let long = self
-                .publish
-                .iter()
-                .find(|port| port.port == *container)
-                .filter(|_| !self.expose.contains(container) && !cx.declared.ports.contains_key(container));
-            ports.push(PublishedPort {
-                container: *container,
-                host: *host,
-                address: long.map_or("127.0.0.1", |port| port.address.as_str()).to_owned(),
-                protocol: long.map(|port| port.protocol).unwrap_or_default(),
-            });
-            if long.is_some() {
-                first.push(*container);
-            }
-        }
-        for port in &self.publish {
-            if let Some(position) = first.iter().position(|container| *container == port.port) {
-                first.remove(position);
-                continue;
-            }
-            ports.push(PublishedPort {
-                container: port.port,
-                host: port.host.unwrap_or_else(|| cx.port(port.port)),
-                address: port.address.clone(),
-                protocol: port.protocol,
-            });
-        }
-        ports
-    }
-
-    fn options(&self) -> ContainerOptions {
-        let shared = |mode: &Option<String>| mode.as_deref().map(sharing);
-        ContainerOptions {
-            working_directory: self.working_dir.clone(),
-            hostname: self.hostname.clone(),
-            domainname: self.domainname.clone(),
-            extra_hosts: self.extra_hosts.iter().map(|(host, address)| format!("{host}:{address}")).collect(),
-            without_host: !self.host_alias,
-            dns: self.dns.clone(),
-            dns_search: self.dns_search.clone(),
-            dns_options: self.dns_options.clone(),
-            memory: self.tmpfs.iter().map(|(path, options)| (path.clone(), mount_options(options))).collect(),
-            ulimits: self.ulimits.iter().map(|(name, limit)| (name.clone(), Ulimit { soft: limit.soft, hard: limit.hard })).collect(),
-            sysctls: self.sysctls.clone(),
-            storage: self.storage_opt.clone(),
-            cap_add: self.capabilities.as_ref().map(|all| all.add.clone()).unwrap_or_default(),
-            cap_drop: self.capabilities.as_ref().map(|all| all.drop.clone()).unwrap_or_default(),
-            security_opt: self.security_options.clone(),
-            group_add: self.group_add.clone(),
-            devices: self.devices.clone(),
-            device_cgroup_rules: self.device_cgroup_rules.clone(),
-            privileged: self.privileged,
-            read_only: self.read_only,
-            tty: self.tty,
-            stdin_open: self.stdin_open,
-            pid: shared(&self.pid),
-            ipc: shared(&self.ipc),
-            uts: self.uts.clone(),
-            user_namespace: self.userns_mode.clone(),
-            cgroup: self.cgroup.clone(),
-            cgroup_parent: self.cgroup_parent.clone(),
-            runtime: self.runtime.clone(),
-            cpuset: self.cpuset.clone(),
-            mac_address: self.mac_address.clone(),
-            labels: self.labels.clone(),
-            platform: self.platform.clone(),
-            pull: self.pull.and_then(PullWhen::policy),
-            networks: self
-                .networks
-                .iter()
-                .map(|(name, place)| {
-                    let address = place.address.as_ref().and_then(|address| address.parse().ok());
-                    (name.clone(), Attachment { aliases: place.aliases.clone(), address })
-                })
-                .collect(),
-            network_mode: shared(&self.network_mode),
-            limits: self.limits.as_ref().map(ContainerLimits::describe).unwrap_or_default(),
-            device_requests: self.gpus.clone(),
-            hooks: self.hooks.clone().unwrap_or_default(),
-        }
-    }
-}
-
-fn sharing(mode: &str) -> Sharing {
-    match mode.strip_prefix("service:").and_then(|name| name.parse::<ServiceName>().ok()) {
-        Some(service) => Sharing::Service(service),
-        None => Sharing::Mode(mode.to_owned()),
-    }
-}
-
-impl ContainerLimits {
-    fn describe(&self) -> Limits {
-        let swap = self.swap.as_deref().and_then(|swap| match swap {
-            "unlimited" => Some(-1),
-            size => size.parse::<Size>().ok().map(|size| size.bytes() as i64),
-        });
-        Limits {
-            cpu_shares: self.cpu_shares,
-            cpu_period: self.cpu_period,
-            cpu_quota: self.cpu_quota,
-            pids: self.pids,
-            oom_score_adj: self.oom_score_adj,
-            oom_kill_disable: self.oom_kill_disable,
-            swappiness: self.swappiness,
-            memory_reservation: self.memory_reservation,
-            swap,
-        }
-    }
-}
-
-/// A size alone, or options as `mount` takes them.
-fn mount_options(text: &str) -> String {
-    text.parse::<Size>().map_or_else(|_| text.to_owned(), |size| format!("size={}", size.bytes()))
 }
 
 impl ContainerFile {
@@ -353,7 +198,7 @@ impl Build {
     fn describe(&self, cx: &Context<'_>) -> ImageBuild {
         let local =
             |context: &String| if context.starts_with(['.', '/']) { cx.path(context).display().to_string() } else { context.clone() };
-        let secret = |(id, secret): (&String, &super::fields::BuildSecretField)| {
+        let secret = |(id, secret): (&String, &BuildSecretField)| {
             let from = match (&secret.file, &secret.from_env) {
                 (Some(file), _) => BuildSecret::File(cx.path(file)),
                 (None, variable) => BuildSecret::Variable(variable.clone().unwrap_or_else(|| id.clone())),

@@ -2,6 +2,8 @@
 
 mod describe;
 mod fields;
+mod options;
+mod ports;
 mod rules;
 
 use crate::capability::{FileField, FileUse, ServiceKind, abilities};

@@ -1,27 +1,23 @@
-//! Dumps by `mariadb-dump` in the server's own container, and databases made from them.
+//! Backups of MariaDB: dumps ([`dump`](super::dump)), and databases that are restored from them.
 //!
-//! Writers are held up until the dump has taken its snapshot, and one of our own is taken in the same moment: so what is counted is
-//! what is dumped. A restored database is made beside the one in use, counted there, and exchanged with it ([`swap`]).
+//! A restored database is made beside the one in use, counted there, and exchanged with it ([`swap`]).
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader},
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use devenv_api::Content;
-use devenv_engine::{ExecInput, ExecRequest, ExecStream, SessionRequest};
+use devenv_engine::{ExecInput, ExecRequest};
 use devenv_spec::ServiceSpec;
-use futures_util::StreamExt;
 use mysql_async::Error;
-use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
     MariadbKind,
     blueprint::{Blueprint, Table},
+    dump::dump,
     ledger,
     provision::{grant, superuser},
     scripts::client_tls,
@@ -30,16 +26,9 @@ use super::{
     swap,
 };
 use crate::{
-    backup::{BackupError, private, staged_name},
+    backup::{BackupError, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
 };
-
-/// How long writers wait at most; what is dumped after that may not be what is counted.
-const HELD: Duration = Duration::from_secs(10);
-/// The dump writes this only after it has taken its snapshot.
-const BEGUN: [&str; 3] = ["-- Table structure", "-- Temporary table structure", "-- Dump completed"];
-/// Of the output, until one of those has come.
-const HEAD: usize = 64 << 10;
 
 /// What a login file of the tools says; passwords stand in no argument.
 const LOGIN: &str = r#"set -eu
@@ -48,13 +37,6 @@ d=$(mktemp -d /tmp/devenv.XXXXXX)
 trap 'rm -rf "$d"' EXIT
 printf '[client]\nprotocol=tcp\nhost=%s\nport=%s\nuser="%s"\npassword="%s"\n%s\n' "$DEVENV_HOST" "$DEVENV_PORT" "$DEVENV_USER" "$DEVENV_PASSWORD" "$DEVENV_TLS" > "$d/login.cnf"
 unset DEVENV_PASSWORD
-"#;
-
-const DUMP: &str = r#"
-dump() { mariadb-dump --defaults-file="$d/login.cnf" --single-transaction --skip-lock-tables --quick --routines --triggers --events --hex-blob --skip-dump-date --default-character-set=utf8mb4 "$@"; }
-dump "$DEVENV_DATABASE"
-if [ -n "$DEVENV_LEDGER" ]; then dump --skip-triggers --skip-routines --skip-events --where="$DEVENV_LEDGER" devenv_ledger devenv_script; fi
-echo '+dumped' >&2
 "#;
 
 /// What comes from elsewhere runs as the owner, in this database: who defined a view or a trigger there is nobody here. The
@@ -152,132 +134,6 @@ fn named(databases: &[String]) -> String {
     databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Writes a dump of the database into the file; what is in it. `own`: with its rows of the ledger.
-pub(super) async fn dump(site: &ServerSite<'_>, database: &str, own: bool, file: &Path) -> Result<Vec<Content>, BackupError> {
-    let action = format!("dump the database `{database}`");
-    let failed = |error: Error| refused(&action, &error);
-    let (mut counter, mut holder) = (session(site).await?, session(site).await?);
-    let blueprint = Blueprint::read(&mut counter, database).await.map_err(failed)?;
-    let hold = [format!("SET SESSION lock_wait_timeout = {}", HELD.as_secs()), "FLUSH TABLES WITH READ LOCK".to_owned()];
-    holder.run_all(&hold).await.map_err(failed)?;
-    let began = counter.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
-    let until = Instant::now() + HELD;
-    let ledger = if own { format!("db = {}", literal(database)) } else { String::new() };
-    let mut held = Some(holder);
-    let written = async {
-        began.map_err(failed)?;
-        write(site, &own_server(site)?, database, &ledger, file, &mut held, until).await
-    };
-    let written = written.await;
-    if let Some(mut holder) = held {
-        holder.run("UNLOCK TABLES").await.map_err(failed)?;
-        holder.close().await;
-    }
-    let was_in_time = written?;
-    let mut contents = count(&mut counter, database, database, &blueprint.tables).await.map_err(failed)?;
-    counter.close().await;
-    if !was_in_time {
-        for content in &mut contents {
-            content.checksum = None;
-        }
-    }
-    Ok(contents)
-}
-
-/// Has the container's tools write a dump of a server elsewhere into the file, without holding anybody up there; its rows, as
-/// the dump says.
-pub(super) async fn fetch(site: &ServerSite<'_>, reach: &Reach, database: &str, file: &Path) -> Result<Vec<Content>, BackupError> {
-    write(site, reach, database, "", file, &mut None, Instant::now()).await?;
-    let failed = |source| BackupError::File { action: "read", path: file.to_owned(), source };
-    let reading = file.to_owned();
-    let rows = tokio::task::spawn_blocking(move || rows_in(BufReader::new(std::fs::File::open(reading)?))).await;
-    let rows = rows.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(failed)?;
-    Ok(rows.into_iter().map(|(table, rows)| Content { name: format!("{database}/{table}"), rows, checksum: None }).collect())
-}
-
-/// By table: the dump has each row in a line of its own.
-fn rows_in(dump: impl BufRead) -> std::io::Result<BTreeMap<String, u64>> {
-    let (mut rows, mut table) = (BTreeMap::new(), String::new());
-    for line in dump.split(b'\n') {
-        let line = line?;
-        if let Some(rest) = line.strip_prefix(b"INSERT INTO `") {
-            let rest = String::from_utf8_lossy(rest);
-            let (name, values) = rest.split_once('`').unwrap_or((&rest, ""));
-            name.clone_into(&mut table);
-            *rows.entry(table.clone()).or_default() += u64::from(values.contains("VALUES ("));
-        } else if line.starts_with(b"(") {
-            *rows.entry(table.clone()).or_default() += 1;
-        }
-    }
-    Ok(rows)
-}
-
-/// Whether the dump had taken its snapshot when writers were let go.
-async fn write(
-    site: &ServerSite<'_>,
-    reach: &Reach,
-    database: &str,
-    ledger: &str,
-    file: &Path,
-    held: &mut Option<Session>,
-    until: Instant,
-) -> Result<bool, BackupError> {
-    let fail = |source| BackupError::File { action: "write", path: file.to_owned(), source };
-    let mut environment = reach.variables();
-    environment.push(("DEVENV_DATABASE".to_owned(), database.to_owned()));
-    environment.push(("DEVENV_LEDGER".to_owned(), ledger.to_owned()));
-    let user = Some(reach.system_user.to_owned());
-    let request = SessionRequest { command: shell(DUMP), user, environment, ..SessionRequest::default() };
-    let mut session = site.engine.exec_session(site.container, request).await?;
-    let mut target = private(file).await.map_err(fail)?;
-    let (mut said, mut head, mut was_in_time) = (Vec::new(), Vec::new(), true);
-    loop {
-        let piece = if held.is_some() {
-            // Cancel-safe: a piece that has not come yet comes to the next turn.
-            match tokio::time::timeout_at(until, session.output.next()).await {
-                Ok(piece) => piece,
-                Err(_) => {
-                    was_in_time = false;
-                    let_go(held).await;
-                    continue;
-                }
-            }
-        } else {
-            session.output.next().await
-        };
-        let Some(piece) = piece else { break };
-        match piece? {
-            (ExecStream::Stdout, content) => {
-                if held.is_some() {
-                    head.extend_from_slice(&content);
-                    let text = String::from_utf8_lossy(&head);
-                    if head.len() > HEAD || BEGUN.iter().any(|words| text.contains(words)) {
-                        let_go(held).await;
-                    }
-                }
-                target.write_all(&content).await.map_err(fail)?;
-            }
-            (ExecStream::Stderr, content) => said.extend_from_slice(&content),
-        }
-    }
-    target.sync_all().await.map_err(fail)?;
-    let code = session.exit_code.await?;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    if code != 0 || !said.lines().any(|line| line == "+dumped") {
-        return Err(BackupError::refused(format!("dump the database `{database}`"), words(&said)));
-    }
-    Ok(was_in_time)
-}
-
-/// Lets writers go on.
-async fn let_go(held: &mut Option<Session>) {
-    if let Some(mut holder) = held.take() {
-        // Where that cannot be said, the connection's end says it.
-        holder.run("UNLOCK TABLES").await.ok();
-        holder.close().await;
-    }
-}
-
 async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged) -> Result<Arrived, BackupError> {
     let (name, new) = (&database.name, staged_name(&database.name));
     let action = format!("restore the database `{name}`");
@@ -323,7 +179,7 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
 }
 
 /// Rows and a checksum of each table, which does not depend on their order. `called`: the database's name for people.
-async fn count(session: &mut Session, database: &str, called: &str, tables: &[Table]) -> Result<Vec<Content>, Error> {
+pub(super) async fn count(session: &mut Session, database: &str, called: &str, tables: &[Table]) -> Result<Vec<Content>, Error> {
     let mut contents = Vec::new();
     for table in tables.iter().filter(|table| table.name != ledger::SCRIPTS) {
         let row = session.rows(&counting(database, table)).await?.into_iter().next().unwrap_or_default();
@@ -366,13 +222,13 @@ pub(super) fn declared(site: &ServerSite<'_>) -> Result<MariadbProvision, Backup
     found.ok_or_else(|| BackupError::refused("inspect the service", format!("`{}` declares no database", site.service.name)))
 }
 
-async fn session(site: &ServerSite<'_>) -> Result<Session, BackupError> {
+pub(super) async fn session(site: &ServerSite<'_>) -> Result<Session, BackupError> {
     let login = superuser(&declared(site)?.target(), site.vault, Some(site.authority.to_owned()), None)?;
     login.open().await.map_err(|error| refused("connect to MariaDB", &error))
 }
 
 /// The container's own server, as its superuser.
-fn own_server(site: &ServerSite<'_>) -> Result<Reach, BackupError> {
+pub(super) fn own_server(site: &ServerSite<'_>) -> Result<Reach, BackupError> {
     let provision = declared(site)?;
     Ok(Reach {
         host: "127.0.0.1".to_owned(),
@@ -385,7 +241,7 @@ fn own_server(site: &ServerSite<'_>) -> Result<Reach, BackupError> {
 }
 
 impl Reach {
-    fn variables(&self) -> Vec<(String, String)> {
+    pub(super) fn variables(&self) -> Vec<(String, String)> {
         [
             ("DEVENV_HOST", self.host.clone()),
             ("DEVENV_PORT", self.port.to_string()),
@@ -398,16 +254,16 @@ impl Reach {
     }
 }
 
-fn shell(script: &str) -> Vec<String> {
+pub(super) fn shell(script: &str) -> Vec<String> {
     vec!["sh".to_owned(), "-c".to_owned(), format!("{LOGIN}{script}")]
 }
 
-fn refused(action: &str, error: &Error) -> BackupError {
+pub(super) fn refused(action: &str, error: &Error) -> BackupError {
     BackupError::refused(action, reason(error))
 }
 
 /// What the tools said, without our own lines.
-fn words(said: &str) -> String {
+pub(super) fn words(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('+')).collect();
     let mut text = lines.join("; ");
     if let Some((end, _)) = text.char_indices().nth(1000) {
@@ -419,12 +275,6 @@ fn words(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_rows_of_a_dump_are_counted_by_its_lines() {
-        let dump = "CREATE TABLE `a` (\n  `id` int\n);\nINSERT INTO `a` VALUES\n(1,'x\\n('),\n(2,'y');\nINSERT INTO `b` VALUES (1);\nINSERT INTO `a` VALUES\n(3,'z');\n";
-        assert_eq!(rows_in(dump.as_bytes()).unwrap(), [("a".to_owned(), 3), ("b".to_owned(), 1)].into());
-    }
 
     #[test]
     fn a_table_that_the_dump_names_nowhere_has_no_rows() {

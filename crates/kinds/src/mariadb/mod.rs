@@ -4,6 +4,7 @@ mod backup;
 mod blueprint;
 mod causes;
 mod csv;
+mod dump;
 mod faults;
 mod fields;
 #[cfg(fuzzing)]

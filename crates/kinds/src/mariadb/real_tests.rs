@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     MariadbKind,
-    backup::dump,
+    dump::dump,
     session::{Login, Session, Texts},
     spec::MariadbProvision,
 };

@@ -8,7 +8,8 @@ use devenv_spec::ServiceSpec;
 
 use super::{
     MariadbKind,
-    backup::{NOBODY, Reach, dump, fetch},
+    backup::{NOBODY, Reach},
+    dump::{dump, fetch},
     fields::PORT,
     spec::MariadbProvision,
 };
