@@ -3,11 +3,12 @@
 use std::{fmt::Write, path::PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use devenv_api::ApiError;
 
 use super::{
-    backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, gc, help, hook,
-    images, lease, ledger, list, logs, man, new, operations, plan, profiles, render, run, services, snapshot, status, suggest, test, trust,
-    up, validate, wait, why,
+    backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, failure::usage,
+    gc, help, hook, images, lease, ledger, list, logs, man, new, operations, plan, profiles, render, run, services, snapshot, status,
+    suggest, test, trust, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -167,6 +168,12 @@ pub(super) fn instance(text: &str) -> Result<String, String> {
     } else {
         Err("an instance name starts with a letter or digit and has at most 40 characters from a-z, A-Z, 0-9, `-`, `_` and `.`".to_owned())
     }
+}
+
+/// The absolute form of a path argument, as text for the daemon. A usage error if it is not UTF-8.
+pub(super) fn absolute(path: &str) -> Result<String, ApiError> {
+    let absolute = std::path::absolute(path).map_err(|error| usage(format!("{path}: {error}")))?;
+    absolute.into_os_string().into_string().map_err(|path| usage(format!("the path is not UTF-8: {}", path.display())))
 }
 
 /// Parses a duration such as `300ms`, `30s`, `5m`, `24h`.

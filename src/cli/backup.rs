@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use devenv_api::{
@@ -14,6 +14,7 @@ use url::Url;
 
 use super::{
     Outcome,
+    args::absolute,
     exit::ExitStatus,
     failure::{Failure, usage},
     operation::carry_out,
@@ -184,7 +185,7 @@ fn place_of(arguments: &Import, session: &Session, variable: Option<String>, inp
             }
             Ok(place.to_owned())
         }
-        (Some(place), _) => absolute(place),
+        (Some(place), _) => Ok(absolute(place)?),
         (None, Some(file)) => {
             Ok(address(devenv_files::read_text_bounded(file, LONGEST_URL).map_err(|error| usage(format!("{} {error}", file.display())))?)?)
         }
@@ -330,11 +331,6 @@ fn find<'a>(
 
 fn status(verified: bool) -> ExitStatus {
     if verified { ExitStatus::SUCCESS } else { ExitStatus::FAILED }
-}
-
-fn absolute(place: &str) -> Result<String, Failure> {
-    let path = std::path::absolute(Path::new(place)).map_err(|error| usage(format!("{place}: {error}")))?;
-    path.into_os_string().into_string().map_err(|path| usage(format!("the path is not UTF-8: {}", path.display())).into())
 }
 
 fn table_of(backups: &[Backup]) -> String {

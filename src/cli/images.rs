@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
+    args::absolute,
     exit::ExitStatus,
     failure::{Failure, internal, usage},
     project,
@@ -210,11 +211,6 @@ fn write(path: &Path, lock: &Lock) -> Result<(), ApiError> {
     devenv_files::check_replaceable(path)
         .and_then(|()| fs::write(path, text))
         .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display())))
-}
-
-fn absolute(file: &str) -> Result<String, Failure> {
-    let path = std::path::absolute(file).map_err(|error| usage(format!("{file}: {error}")))?;
-    path.into_os_string().into_string().map_err(|path| usage(format!("the path is not UTF-8: {}", path.display())).into())
 }
 
 #[cfg(test)]
