@@ -59,7 +59,7 @@ sbom:             ## Write a CycloneDX bill of materials to target/sbom.json
 	scripts/supply-chain sbom > target/sbom.json
 
 reference:        ## Generate the schema and the reference
-	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_schema
+	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_published_schema
 
 bench: build      ## Run the benchmarks, compared with the alternatives
 	@scripts/setup engine

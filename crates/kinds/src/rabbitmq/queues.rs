@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     fields::encoded,
@@ -15,6 +15,8 @@ use super::{
 /// For all queues. Elections take milliseconds; the log of a large queue is read for seconds.
 const LIMIT: Duration = Duration::from_secs(40);
 const PAUSE: Duration = Duration::from_millis(50);
+/// For a broker that says nothing of a queue: one that has just started does not know its members yet, an old one has no such page.
+const UNKNOWN: Duration = Duration::from_secs(10);
 /// How many queues are asked at once.
 const AT_ONCE: usize = 8;
 
@@ -60,12 +62,16 @@ pub(super) async fn answer(management: &Management) -> Result<(), QueuesError> {
 /// Returns when the queue's leader has applied what was in its log when it was elected.
 async fn leads(management: &Management, queue: Queue) -> Result<(), QueuesError> {
     let path = format!("queues/quorum/{}/{}/status", encoded(&queue.vhost), encoded(&queue.name));
+    let queue_path = format!("queues/{}/{}?disable_stats=true", encoded(&queue.vhost), encoded(&queue.name));
     let led = async {
-        let mut target = None;
+        let (mut target, started) = (None, Instant::now());
         loop {
-            // A queue that was removed meanwhile, or a broker that does not show it.
-            let Some(members) = management.find::<Vec<Member>>(&path).await? else { return Ok(()) };
-            if is_ready(&members, &mut target) {
+            let members = management.find::<Vec<Member>>(&path).await?.unwrap_or_default();
+            if members.is_empty() {
+                if started.elapsed() > UNKNOWN || management.find::<Queue>(&queue_path).await?.is_none() {
+                    return Ok(());
+                }
+            } else if is_ready(&members, &mut target) {
                 return Ok(());
             }
             sleep(PAUSE).await;

@@ -17,7 +17,7 @@ use devenv_spec::{ScriptSet, SecretRef};
 use crate::Kind;
 
 fn profile(shape: &str) -> Value {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(format!("profiles/{shape}.yaml"));
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(format!("examples/profiles/{shape}.yaml"));
     serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

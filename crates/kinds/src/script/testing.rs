@@ -60,9 +60,23 @@ impl Server {
         server
     }
 
+    /// What tests look at, whatever limits they gave to the database.
     pub fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
         let output = Command::new("docker")
-            .args(["exec", &self.id, "psql", "-h", "/var/run/postgresql", "-U", "postgres", "-Atqc", sql, database])
+            .args([
+                "exec",
+                "-e",
+                "PGOPTIONS=-c statement_timeout=0",
+                &self.id,
+                "psql",
+                "-h",
+                "/var/run/postgresql",
+                "-U",
+                "postgres",
+                "-Atqc",
+                sql,
+                database,
+            ])
             .output()
             .unwrap();
         if output.status.success() {
