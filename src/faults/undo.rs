@@ -104,9 +104,9 @@ pub(super) async fn lift_limits(engine: &dyn Engine, container: &str, cpus: bool
 
 async fn services(handle: &Handle, service: &ServiceName, verb: ServiceAction) -> Result<(), String> {
     match handle.services(vec![service.clone()], verb).await {
-        Ok(turn) => {
+        Ok(revision) => {
             // The fault is healed when the start is over, not when it was requested; a service with another fault may take longer.
-            let settled = handle.until_settled(turn, std::slice::from_ref(service));
+            let settled = handle.until_settled(revision, std::slice::from_ref(service));
             let _ = tokio::time::timeout(SETTLED, settled).await;
             Ok(())
         }

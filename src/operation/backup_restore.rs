@@ -71,9 +71,9 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
     for part in &parts {
         compared.extend(part.make(context, environment, &mut replacement, (backups, &wanted)).await?);
     }
-    let turn = replacement.put_in_place("restore").await?;
-    if let Some(turn) = turn {
-        until_up(context, environment, turn).await?;
+    let revision = replacement.put_in_place("restore").await?;
+    if let Some(revision) = revision {
+        until_up(context, environment, revision).await?;
     }
     for part in &parts {
         if let Some(after) = part.after(context, environment).await? {
@@ -86,8 +86,8 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
 }
 
 /// Waits until all services run on their new volumes.
-pub(super) async fn until_up(context: &Context, environment: &Environment, turn: u64) -> Result<(), ApiError> {
-    let Ok(view) = context.unless_cancelled(environment.handle.until_up(turn)).await else {
+pub(super) async fn until_up(context: &Context, environment: &Environment, revision: u64) -> Result<(), ApiError> {
+    let Ok(view) = context.unless_cancelled(environment.handle.until_up(revision)).await else {
         return Err(context.cancelled("the restored data is in place, and services keep starting on it"));
     };
     failures_of(&view?, &[]).map_err(|error| {

@@ -27,9 +27,9 @@ async fn down(context: &Context, request: DownRequest) -> Result<Value, ApiError
         // Its holder has ended, and it was removed while this operation waited.
         return Ok(nothing());
     }
-    let turn = environment.handle.down(request.volumes).await?;
+    let revision = environment.handle.down(request.volumes).await?;
     context.commit(Vec::new()).await?;
-    let Ok(view) = context.unless_cancelled(environment.handle.until_down(turn)).await else {
+    let Ok(view) = context.unless_cancelled(environment.handle.until_down(revision)).await else {
         return Err(context.cancelled("the environment keeps stopping").hint("run `devenv status` to see its progress"));
     };
     let view = view?;

@@ -192,8 +192,8 @@ impl Import<'_> {
         let mut replacement = Replacement::begin(context, environment).await?;
         let (held, volume) = replacement.new_volume(&self.service.name).await?;
         volume_files::put_dump(context, &record, &held, &volume, (restore.file(), file)).await?;
-        if let Some(turn) = replacement.put_in_place("import").await? {
-            until_up(context, environment, turn).await?;
+        if let Some(revision) = replacement.put_in_place("import").await? {
+            until_up(context, environment, revision).await?;
         }
         let instance = environment.instance(&self.service.name)?;
         let site = site(context.environments(), environment, self.service, &instance.id);

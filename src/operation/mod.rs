@@ -98,7 +98,7 @@ struct Shared {
     store: OperationStore,
     queue: Mutex<Queue>,
     /// Changes when an operation has ended: those that wait check again.
-    turns: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
     live: Mutex<HashMap<String, Arc<Live>>>,
     tasks: TaskTracker,
 }
@@ -208,7 +208,7 @@ impl Operations {
             environments,
             store,
             queue: Mutex::default(),
-            turns: watch::Sender::default(),
+            changes: watch::Sender::default(),
             live: Mutex::default(),
             tasks: TaskTracker::new(),
         };
@@ -331,7 +331,7 @@ impl Operations {
     /// It has ended: operations that wait for it check again.
     fn leave_queue(&self, id: &str) {
         self.queue().remove(id);
-        self.shared.turns.send_modify(|turn| *turn += 1);
+        self.shared.changes.send_modify(|count| *count += 1);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Waits until everything is as requested and returns the environment's status. `left` describes the state after a cancelled wait.
-pub(super) async fn when_ready(context: &Context, environment: &Environment, turn: u64, left: &str) -> Result<Value, ApiError> {
-    let until_up = environment.handle.until_up(turn);
+pub(super) async fn when_ready(context: &Context, environment: &Environment, revision: u64, left: &str) -> Result<Value, ApiError> {
+    let until_up = environment.handle.until_up(revision);
     let Ok(view) = context.unless_cancelled(until_up).await else { return Err(context.cancelled(left)) };
     let view = view?;
     ready_or_failed(&view)?;

@@ -103,7 +103,7 @@ impl<'a> Replacement<'a> {
         Ok((from, volume))
     }
 
-    /// Puts everything in place. If services moved to new volumes, returns the turn after which they are ready on them.
+    /// Puts everything in place. If services moved to new volumes, returns the revision after which they are ready on them.
     pub(super) async fn put_in_place(self, reason: &str) -> Result<Option<u64>, ApiError> {
         let Self { context, environment, staged, volumes, .. } = self;
         // The last moment at which stopping is clean.
@@ -122,9 +122,9 @@ impl<'a> Replacement<'a> {
         });
         let conclude = staged.iter().map(|part| Step::ConcludeDatabases { databases: part.databases.clone() });
         context.commit(moves.iter().cloned().chain(conclude).collect()).await?;
-        let mut turn = None;
+        let mut revision = None;
         if let Some(step) = moves {
-            turn = Some(environment.handle.move_to(volumes, reason.to_owned()).await?);
+            revision = Some(environment.handle.move_to(volumes, reason.to_owned()).await?);
             context.settle(&[step]).await?;
         }
         for part in staged {
@@ -133,7 +133,7 @@ impl<'a> Replacement<'a> {
             })?;
             context.settle(&[Step::ConcludeDatabases { databases: part.databases }]).await?;
         }
-        Ok(turn)
+        Ok(revision)
     }
 }
 

@@ -70,10 +70,10 @@ impl Operations {
         if context.operation.state == OperationState::Running {
             return Ok(());
         }
-        let mut turns = self.shared.turns.subscribe();
+        let mut changes = self.shared.changes.subscribe();
         let mut shown = Vec::new();
         loop {
-            turns.borrow_and_update();
+            changes.borrow_and_update();
             context.check()?;
             let started = self.queue().start(context.id());
             let blocking = match started {
@@ -86,7 +86,7 @@ impl Operations {
                 shown = blocking;
             }
             // Cancel-safe: a turn that is missed is seen by the next look.
-            let changed = context.unless_cancelled(turns.changed());
+            let changed = context.unless_cancelled(changes.changed());
             match context.time_left() {
                 None => drop(changed.await?),
                 Some(left) => match tokio::time::timeout(left, changed).await {

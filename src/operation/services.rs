@@ -31,7 +31,7 @@ async fn act(context: &Context, environment: &Environment, names: Vec<ServiceNam
         ServiceAction::Start => None,
         ServiceAction::Stop | ServiceAction::Restart => Some(environment.faults.lift_halting(&names).await),
     };
-    let turn = environment.handle.services(names.clone(), verb).await?;
+    let revision = environment.handle.services(names.clone(), verb).await?;
     // Which services are stopped is on record; a pending restart is not.
     if verb != ServiceAction::Restart {
         context.commit(Vec::new()).await?;
@@ -41,7 +41,7 @@ async fn act(context: &Context, environment: &Environment, names: Vec<ServiceNam
     } else {
         names.clone()
     };
-    let Ok(view) = context.unless_cancelled(environment.handle.until_settled(turn, &all)).await else {
+    let Ok(view) = context.unless_cancelled(environment.handle.until_settled(revision, &all)).await else {
         return Err(context.cancelled("the services keep changing").hint("run `devenv status` to see their state"));
     };
     let view = view?;

@@ -88,8 +88,8 @@ async fn dissolve_now(environments: &Environments, environment: Environment) -> 
         tracing::warn!(reason = %error.message, "Cannot undo a fault before its environment is removed.");
     }
     lease::end_commands(&environment.id).await;
-    let turn = environment.handle.down(true).await?;
-    environment.handle.until_down(turn).await?;
+    let revision = environment.handle.down(true).await?;
+    environment.handle.until_down(revision).await?;
     let record = environment.handle.record().await?;
     let mut volumes: Vec<String> = record.all_volumes().cloned().collect();
     volumes.extend(environment.handle.empty_trash(Duration::ZERO).await?);

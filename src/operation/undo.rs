@@ -20,8 +20,8 @@ async fn undo(context: &Context, environment: &Environment) -> Result<Value, Api
     context.check()?;
     let undone = environment.handle.undo().await??;
     context.commit(Vec::new()).await?;
-    if let Some(turn) = undone.turn {
-        let Ok(view) = context.unless_cancelled(environment.handle.until_up(turn)).await else {
+    if let Some(revision) = undone.revision {
+        let Ok(view) = context.unless_cancelled(environment.handle.until_up(revision)).await else {
             return Err(context.cancelled("the volumes are restored, and the services keep starting on them"));
         };
         ready_or_failed(&view?)?;

@@ -43,10 +43,10 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         if request.build {
             replaced.extend(built_anew(context, &environment, &spec).await?);
         }
-        let turn = environment.handle.up_replacing(spec.clone(), replaced).await?;
+        let revision = environment.handle.up_replacing(spec.clone(), replaced).await?;
         context.commit(Vec::new()).await?;
         environment.reloader.watch(&spec).await;
-        Ok::<_, ApiError>(environment.handle.until_up(turn).await?)
+        Ok::<_, ApiError>(environment.handle.until_up(revision).await?)
     };
     let brought_up = context.unless_cancelled(in_time(context.time_left(), bring_up)).await;
     let Ok(brought_up) = brought_up else { return Err(stop_coming_up(context, &environment).await) };

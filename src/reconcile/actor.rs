@@ -82,7 +82,7 @@ pub(crate) fn begin(setup: Setup, stop: CancellationToken) -> (Handle, impl Futu
         news,
         heard,
         view,
-        turn: 0,
+        revision: 0,
         unsaved: false,
     };
     // Before anybody can ask: the first view shows what was adopted.
@@ -114,7 +114,7 @@ struct Actor {
     news: mpsc::UnboundedSender<(ServiceName, ReadinessUpdate)>,
     heard: mpsc::UnboundedReceiver<(ServiceName, ReadinessUpdate)>,
     view: watch::Sender<View>,
-    turn: u64,
+    revision: u64,
     /// The record differs from the file on disk, in something that may be lost.
     unsaved: bool,
 }
@@ -227,11 +227,11 @@ impl Actor {
     }
 
     fn publish(&mut self) {
-        self.turn += 1;
+        self.revision += 1;
         if self.unsaved {
             self.save_quietly();
         }
-        self.view.send_replace(View::of(self.turn, &self.state, &self.record));
+        self.view.send_replace(View::of(self.revision, &self.state, &self.record));
     }
 
     fn save(&mut self) -> Result<(), StoreError> {

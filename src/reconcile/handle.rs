@@ -23,11 +23,11 @@ pub(super) const ENGINE_SILENT: Duration = Duration::from_mins(10);
 pub(crate) struct Undone {
     /// By the keys of the record: `db/data`.
     pub(crate) volumes: Vec<String>,
-    /// For an environment that is up: the turn that has done it.
-    pub(crate) turn: Option<u64>,
+    /// For an environment that is up: the revision that has done it.
+    pub(crate) revision: Option<u64>,
 }
 
-/// Commands to an environment. Each is answered with the turn that has handled it.
+/// Commands to an environment. Each is answered with the revision that has handled it.
 pub(super) enum Command {
     Up {
         spec: Box<EnvironmentSpec>,

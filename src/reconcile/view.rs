@@ -15,7 +15,7 @@ use crate::store::{Goal, Record};
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     /// Counts the views; the answer to a command names the first view that reflects it.
-    pub(crate) turn: u64,
+    pub(crate) revision: u64,
     pub(crate) goal: Goal,
     pub(crate) status: Status,
     /// Where its metrics are scraped.
@@ -48,7 +48,7 @@ pub(crate) struct BlockedService {
 }
 
 impl View {
-    pub(crate) fn of(turn: u64, state: &State, record: &Record) -> Self {
+    pub(crate) fn of(revision: u64, state: &State, record: &Record) -> Self {
         let services: Vec<ServiceView> = state
             .services
             .iter()
@@ -73,7 +73,7 @@ impl View {
             overridden: record.spec.as_ref().map(|spec| spec.overridden.clone()).unwrap_or_default(),
         };
         Self {
-            turn,
+            revision,
             goal: state.goal,
             status,
             metrics_address: record.spec.as_ref().and_then(|spec| spec.metrics_address),
@@ -108,7 +108,7 @@ impl View {
 
     /// The environment's task has ended by a bug: nothing in it continues.
     pub(super) fn fail(&mut self) {
-        self.turn += 1;
+        self.revision += 1;
         self.status.phase = Phase::Failed;
         self.stuck = Some("its task in the daemon ended by a bug; `daemon.log` in the state directory says which".to_owned());
     }

@@ -14,13 +14,13 @@ use super::{
 use crate::store::Goal;
 
 impl Handle {
-    /// Waits until a view at or after `turn` satisfies `reached`. Cancel-safe.
-    async fn until<T>(&self, turn: u64, mut reached: impl FnMut(&View) -> Option<T>) -> Result<T, CommandError> {
+    /// Waits until a view at or after `revision` satisfies `reached`. Cancel-safe.
+    async fn until<T>(&self, revision: u64, mut reached: impl FnMut(&View) -> Option<T>) -> Result<T, CommandError> {
         let mut views = self.view.clone();
         loop {
             {
                 let view = views.borrow_and_update();
-                if view.turn >= turn
+                if view.revision >= revision
                     && let Some(found) = reached(&view)
                 {
                     return Ok(found);
@@ -31,8 +31,8 @@ impl Handle {
     }
 
     /// Waits until every service is as requested or cannot get there; the view contains the failures.
-    pub(crate) async fn until_up(&self, turn: u64) -> Result<View, CommandError> {
-        self.until_or_quiet(turn, |view| {
+    pub(crate) async fn until_up(&self, revision: u64) -> Result<View, CommandError> {
+        self.until_or_quiet(revision, |view| {
             let given_up = view.stuck.is_some()
                 || view.failures.iter().any(|failed| !failed.optional)
                 || view.blocked.iter().any(|blocked| !blocked.optional);
@@ -43,11 +43,11 @@ impl Handle {
 
     /// As [`Self::until`], and not for ever: when services only wait for one another and nothing happens for [`QUIET`], or the engine
     /// does not answer for [`ENGINE_SILENT`], the wait ends with that. What is in progress has a limit of its own.
-    async fn until_or_quiet(&self, turn: u64, reached: impl Fn(&View) -> bool) -> Result<View, CommandError> {
-        let mut from = turn;
+    async fn until_or_quiet(&self, revision: u64, reached: impl Fn(&View) -> bool) -> Result<View, CommandError> {
+        let mut from = revision;
         let mut waits: Option<(Standstill, Instant)> = None;
         loop {
-            let look = |view: &View| Some((view.turn, reached(view).then(|| view.clone()), Standstill::of(view)));
+            let look = |view: &View| Some((view.revision, reached(view).then(|| view.clone()), Standstill::of(view)));
             let next = self.until(from, look);
             let (seen, found, standstill) = match &waits {
                 None => next.await?,
@@ -68,13 +68,13 @@ impl Handle {
     }
 
     /// Waits until all its resources are removed, or it is requested to start again.
-    pub(crate) async fn until_down(&self, turn: u64) -> Result<View, CommandError> {
-        self.until_or_quiet(turn, |view| view.goal == Goal::Up || view.status.phase == Phase::Absent).await
+    pub(crate) async fn until_down(&self, revision: u64) -> Result<View, CommandError> {
+        self.until_or_quiet(revision, |view| view.goal == Goal::Up || view.status.phase == Phase::Absent).await
     }
 
-    pub(crate) async fn until_settled(&self, turn: u64, names: &[ServiceName]) -> Result<View, CommandError> {
+    pub(crate) async fn until_settled(&self, revision: u64, names: &[ServiceName]) -> Result<View, CommandError> {
         let is_over = |view: &View, name: &ServiceName| view.has_settled(name) || view.blocked_by(name.as_str()).is_some();
-        self.until_or_quiet(turn, |view| view.goal != Goal::Up || names.iter().all(|name| is_over(view, name))).await
+        self.until_or_quiet(revision, |view| view.goal != Goal::Up || names.iter().all(|name| is_over(view, name))).await
     }
 
     /// Waits until the services are ready (or completed); gives up when one of them has, or is stopped.

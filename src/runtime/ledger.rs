@@ -23,7 +23,7 @@ impl EnvironmentRuntime {
         instance: &Instance,
         tell: impl Fn(String),
     ) -> Result<Applied, ScriptError> {
-        let _turn = self.turn(&set.service).await;
+        let _guard = self.lock(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         let script::Applied { before, after, notices, result } = script::apply(set, choice, &self.scripts(instance, &progress)).await?;
         notices.into_iter().for_each(&tell);
@@ -40,7 +40,7 @@ impl EnvironmentRuntime {
 
     /// Reads the ledger in the data again.
     pub(crate) async fn reread(&self, set: &ScriptSet, instance: &Instance) {
-        let _turn = self.turn(&set.service).await;
+        let _guard = self.lock(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         match script::recorded(set, &self.scripts(instance, &progress)).await {
             Ok(recorded) => self.note(&set.service, recorded),
@@ -49,7 +49,7 @@ impl EnvironmentRuntime {
     }
 
     /// Each ledger has one user at a time, because opening it terminates other sessions that work on it.
-    async fn turn(&self, service: &ServiceName) -> tokio::sync::OwnedMutexGuard<()> {
+    async fn lock(&self, service: &ServiceName) -> tokio::sync::OwnedMutexGuard<()> {
         let ledger = self.ledgers.lock().expect("no code panics while it holds this lock").entry(service.clone()).or_default().clone();
         ledger.lock_owned().await
     }
@@ -86,7 +86,7 @@ impl EnvironmentRuntime {
 
     /// Records the current file as what was applied. Returns whether the set has it.
     pub(crate) async fn accept(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
-        let _turn = self.turn(&set.service).await;
+        let _guard = self.lock(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         let cx = self.scripts(instance, &progress);
         let accepted = script::accept(set, path, &cx).await?;
@@ -96,7 +96,7 @@ impl EnvironmentRuntime {
 
     /// Applies a script again from its beginning. Returns whether the set has it.
     pub(crate) async fn run_again(&self, set: &ScriptSet, path: &str, instance: &Instance) -> Result<bool, ScriptError> {
-        let _turn = self.turn(&set.service).await;
+        let _guard = self.lock(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         let cx = self.scripts(instance, &progress);
         let ran = script::run_again(set, path, &cx).await;

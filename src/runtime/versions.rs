@@ -52,7 +52,7 @@ pub(crate) struct Versions {
     project: PathBuf,
     /// Held while files are copied or moved: copying continues when the caller is gone. Services that have
     /// too many files are scanned only once.
-    turn: Mutex<HashSet<ServiceName>>,
+    lock: Mutex<HashSet<ServiceName>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ enum NotKept {
 
 impl Versions {
     pub(crate) fn new(directory: PathBuf, project: PathBuf) -> Self {
-        Self { directory, project, turn: Mutex::default() }
+        Self { directory, project, lock: Mutex::default() }
     }
 
     /// Keeps the version that the service runs, which has been ready since `started`. Blocks.
@@ -88,7 +88,7 @@ impl Versions {
         if !is_kept(spec) || self.mark(&spec.name).exists() {
             return;
         }
-        let mut too_large = self.turn();
+        let mut too_large = self.lock();
         if too_large.contains(&spec.name) {
             return;
         }
@@ -121,7 +121,7 @@ impl Versions {
 
     /// Removes everything that is kept of the service.
     pub(crate) fn forget(&self, service: &ServiceName) {
-        self.turn().remove(service);
+        self.lock().remove(service);
         remove(&self.of(service));
     }
 
@@ -287,8 +287,8 @@ impl Versions {
         serde_json::from_slice(&fs::read(self.of(service).join(KEPT).join(MANIFEST)).ok()?).ok()
     }
 
-    fn turn(&self) -> std::sync::MutexGuard<'_, HashSet<ServiceName>> {
-        self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ServiceName>> {
+        self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn of(&self, service: &ServiceName) -> PathBuf {

@@ -17,6 +17,7 @@ mod protocol;
 pub mod shim;
 mod signal;
 mod tree;
+mod written;
 
 use std::{
     ffi::OsString,
@@ -39,6 +40,7 @@ use protocol::{Answer, Launch, Reply, Request, State};
 pub use protocol::{Ending, Exit, LaunchError};
 pub use signal::Signal;
 pub use tree::{has_open_for_writing, sweep, sweep_others};
+pub use written::Written;
 
 /// The variable that marks a program's descendants, in whatever process group or session they are.
 pub const MARKER: &str = "DEVENV_MARKER";
@@ -166,6 +168,7 @@ impl Supervisor {
             logs: request.logs,
         };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(shim_error)?;
+        signal::stop_ignoring();
         // The runtime reaps it when it ends; it must outlive its handle and the daemon.
         let child = tokio::process::Command::new(&self.program)
             .args(&self.arguments)

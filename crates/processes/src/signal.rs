@@ -32,6 +32,25 @@ const NAMES: [(&str, rustix::process::Signal); 13] = {
     ]
 };
 
+/// Signals that ask a program for something, and that a shell or `nohup` may leave ignored.
+const REQUESTS: [rustix::process::Signal; 9] = {
+    use rustix::process::Signal as S;
+    [S::HUP, S::INT, S::QUIT, S::TERM, S::USR1, S::USR2, S::ALARM, S::WINCH, S::TSTP]
+};
+
+/// Sees to it that programs do not inherit ignored signals: `nohup devenv up` would start a daemon whose services never get a
+/// SIGHUP. A signal with a handler is back at its default in a program that is started. Called before each start, on the runtime.
+pub(super) fn stop_ignoring() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok()).unwrap_or_default();
+    for signal in REQUESTS.into_iter().map(rustix::process::Signal::as_raw).filter(|signal| mask & (1 << (signal - 1)) != 0) {
+        // The handler stays when its stream is dropped.
+        if let Err(error) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(signal)) {
+            tracing::warn!(signal, %error, "services will ignore a signal that this process was started to ignore");
+        }
+    }
+}
+
 impl Signal {
     pub const TERM: Self = Self(rustix::process::Signal::TERM);
     pub const KILL: Self = Self(rustix::process::Signal::KILL);

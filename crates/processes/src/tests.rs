@@ -339,6 +339,28 @@ async fn no_line_is_lost_doubled_or_out_of_order() {
 }
 
 #[tokio::test]
+async fn what_a_process_writes_is_counted_and_what_others_write_is_not() {
+    let place = Place::new();
+    let running = place.shell("echo up; sleep 1000").await;
+    place.line("up").await;
+    let (own, other) = (place.directory.path().join("own"), place.directory.path().join("other"));
+    let before = Written::by(running.marker()).unwrap();
+    std::fs::write(&other, "by somebody else").unwrap();
+    let after = Written::by(running.marker()).unwrap();
+    assert!(!after.may_include(&other, before));
+    running.stop(Signal::KILL, Duration::ZERO).await;
+    assert_eq!(Written::by(running.marker()), None);
+
+    let running = place.shell("echo ready; until [ -e other2 ]; do :; done; echo more > own; echo written; sleep 1000").await;
+    place.line("ready").await;
+    let before = Written::by(running.marker()).unwrap();
+    std::fs::write(place.directory.path().join("other2"), "go on").unwrap();
+    place.line("written").await;
+    assert!(Written::by(running.marker()).unwrap().may_include(&own, before));
+    running.stop(Signal::KILL, Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn the_writer_of_a_file_is_named() {
     let place = Place::new();
     let running = place.shell("exec 3>out; echo up; read nothing <&3; sleep 1000").await;

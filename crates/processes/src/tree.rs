@@ -105,7 +105,7 @@ pub(super) fn descendants(ancestor: u32) -> Vec<Process> {
 
 /// All processes whose marker begins with `prefix`, with the marker. Blocks while processes are in the middle of `execve`, at most
 /// [`EXEC_DEADLINE`].
-fn marked(prefix: &str) -> Vec<(Process, String)> {
+pub(super) fn marked(prefix: &str) -> Vec<(Process, String)> {
     let own = std::process::id();
     let mut found = Vec::new();
     let mut look = |pid: u32, before: Option<&Reading>| match variables(pid, before) {

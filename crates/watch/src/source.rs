@@ -14,7 +14,7 @@ use notify::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Extent, FeedbackLoop, Observation, Rule, breaker::Activity, debounce::Mark, limits::Watches, watched::Watched};
-use devenv_processes as process;
+use devenv_processes::{self as process, Written};
 
 /// How often directories without a watch are polled.
 const POLL: Duration = Duration::from_secs(1);
@@ -59,9 +59,23 @@ struct Work {
     ended: Option<Instant>,
     /// When the previous build or start began and ended.
     before: Option<(Instant, Instant)>,
+    /// What the service's processes had written when it ended or files changed, whichever was later.
+    written: Option<Written>,
 }
 
 impl Work {
+    /// Looks at what the service's processes have written. Returns whether they may have written one of the files since the last look.
+    fn may_have_written(&mut self, paths: &[PathBuf]) -> bool {
+        let before = std::mem::replace(&mut self.written, self.marker.as_deref().and_then(Written::by));
+        if self.written.is_some() {
+            write_back(paths.to_vec());
+        }
+        match (before, self.written) {
+            (Some(before), Some(now)) => paths.iter().any(|path| now.may_include(path, before)),
+            _ => true,
+        }
+    }
+
     fn activity(&self, at: Instant) -> Activity {
         match self.ended {
             Some(ended) if at > ended => Activity::Running { round: self.began, since: at - ended },
@@ -73,6 +87,17 @@ impl Work {
             },
         }
     }
+}
+
+/// Has the system write the files to the disk, in the background. The kernel counts a page when it first has something to write back:
+/// so the next write to the same page counts too.
+fn write_back(paths: Vec<PathBuf>) {
+    // Without a thread, a loop is found later.
+    let _ = std::thread::Builder::new().name("write-back".to_owned()).spawn(move || {
+        for path in paths {
+            let _ = devenv_files::open_regular(&path).map(|file| file.sync_data());
+        }
+    });
 }
 
 struct Source {
@@ -193,11 +218,12 @@ impl Source {
             }
             Message::WorkBegins { service, marker, at } => {
                 let before = self.work.get(&service).and_then(|work| Some((work.began, work.ended?)));
-                self.work.insert(service, Work { marker, began: at, ended: None, before });
+                self.work.insert(service, Work { marker, began: at, ended: None, before, written: None });
             }
             Message::WorkEnds { service, at } => {
                 if let Some(work) = self.work.get_mut(&service) {
                     work.ended = Some(at);
+                    work.written = work.marker.as_deref().and_then(Written::by);
                 }
             }
             #[cfg(test)]
@@ -257,10 +283,16 @@ impl Source {
     fn report(&mut self, index: usize, began: Instant, changed: Vec<PathBuf>) -> Result<(), Abandoned> {
         let watched = &mut self.watched[index];
         let (service, rule) = (watched.rule.service.clone(), watched.rule.index);
-        let work = self.work.get(&service);
-        let activity = work.map_or(Activity::Unknown, |work| work.activity(began));
-        let holder = |path: &Path| process::has_open_for_writing(work?.marker.as_deref()?, path);
         let few = changed.len() <= MOST_LOOKED_UP;
+        let mut activity = self.work.get(&service).map_or(Activity::Unknown, |work| work.activity(began));
+        if let (Activity::Running { .. }, Some(work)) = (activity, self.work.get_mut(&service))
+            && few
+            && !work.may_have_written(&changed)
+        {
+            activity = Activity::Unknown;
+        }
+        let work = self.work.get(&service);
+        let holder = |path: &Path| process::has_open_for_writing(work?.marker.as_deref()?, path);
         let verdict = watched.breaker.judge(began, changed, activity, |path| few && holder(path).is_some());
         if !verdict.broken.is_empty() {
             let writer = verdict.broken.iter().take(MOST_LOOKED_UP).find_map(|path| holder(path));

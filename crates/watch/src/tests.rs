@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "docker-tests")]
 use tokio::time::timeout;
 
 use super::*;

@@ -131,7 +131,7 @@ impl Actor {
                 }
             }
         }
-        Ok(self.turn + 1)
+        Ok(self.revision + 1)
     }
 
     fn down(&mut self, volumes: bool) -> Result<u64, CommandError> {
@@ -151,12 +151,12 @@ impl Actor {
                 self.stop_watching(&name);
             }
         }
-        Ok(self.turn + 1)
+        Ok(self.revision + 1)
     }
 
     fn stop_starting(&mut self) -> Result<u64, CommandError> {
         if self.state.goal != Goal::Up {
-            return Ok(self.turn);
+            return Ok(self.revision);
         }
         let cause = self.events.emit(NewEvent::new("environment.up-cancelled", "up was cancelled"));
         for (name, service) in &mut self.state.services {
@@ -176,7 +176,7 @@ impl Actor {
             }
         }
         self.save()?;
-        Ok(self.turn + 1)
+        Ok(self.revision + 1)
     }
 
     fn services(&mut self, names: &[ServiceName], verb: ServiceAction) -> Result<u64, CommandError> {
@@ -238,6 +238,6 @@ impl Actor {
             }
         }
         self.save()?;
-        Ok(self.turn + 1)
+        Ok(self.revision + 1)
     }
 }

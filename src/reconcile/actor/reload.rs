@@ -26,13 +26,13 @@ impl Actor {
         }
         let Some(service) = self.state.services.get_mut(name) else { return Err(CommandError::NoService(name.to_string())) };
         if service.wanted != DesiredState::Running {
-            return Ok(self.turn + 1);
+            return Ok(self.revision + 1);
         }
         service.cause = Some(cause);
         let reason = match how {
             Reload::Signal(signal) => {
                 self.signal_changed(name, &signal);
-                return Ok(self.turn + 1);
+                return Ok(self.revision + 1);
             }
             Reload::Restart => RestartReason::Reload,
             Reload::Swap => RestartReason::Swap,
@@ -61,7 +61,7 @@ impl Actor {
         if matches!(service.operation, Some(Operation::Settle | Operation::Swap)) {
             self.stop_settling(name);
         }
-        Ok(self.turn + 1)
+        Ok(self.revision + 1)
     }
 
     fn signal_changed(&mut self, name: &ServiceName, signal: &str) {

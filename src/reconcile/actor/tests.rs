@@ -126,8 +126,8 @@ async fn a_container_that_is_gone_when_it_should_start_is_recreated() {
     life.up(&world).await;
     world.engine.fail_next("start", EngineError::NotFound { what: "container", name: "api".to_owned() });
     world.engine.take_calls();
-    let turn = life.handle.services(vec!["api".parse().unwrap()], ServiceAction::Restart).await.unwrap();
-    let view = within(life.handle.until_settled(turn, &["api".parse().unwrap()])).await.unwrap();
+    let revision = life.handle.services(vec!["api".parse().unwrap()], ServiceAction::Restart).await.unwrap();
+    let view = within(life.handle.until_settled(revision, &["api".parse().unwrap()])).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     assert!(world.engine.calls().iter().any(|call| call.starts_with("create_container")));
 }
@@ -141,7 +141,7 @@ async fn removed_volumes_rest_in_the_trash_and_come_back() {
     life.down(true).await;
     assert!(life.handle.record().await.unwrap().volumes.is_empty());
     let undone = life.handle.undo().await.unwrap().unwrap();
-    assert_eq!((undone.volumes, undone.turn), (vec!["db/data".to_owned()], None));
+    assert_eq!((undone.volumes, undone.revision), (vec!["db/data".to_owned()], None));
     assert_eq!(life.handle.record().await.unwrap().volumes["db/data"], volume);
     life.down(true).await;
     life.up(&world).await;
@@ -159,11 +159,11 @@ async fn an_undo_affects_only_its_services_and_restarts_running_ones() {
     let (db, api) = (world.container("db").await.id, world.container("api").await.id);
     let mut record = life.handle.record().await.unwrap();
     let former = record.volumes.clone();
-    let turn = life.handle.move_to(BTreeMap::from([("db/data".to_owned(), "other".to_owned())]), "reset".to_owned()).await.unwrap();
-    within(life.handle.until_up(turn)).await.unwrap();
+    let revision = life.handle.move_to(BTreeMap::from([("db/data".to_owned(), "other".to_owned())]), "reset".to_owned()).await.unwrap();
+    within(life.handle.until_up(revision)).await.unwrap();
     assert_ne!(world.container("db").await.id, db);
     let undone = life.handle.undo().await.unwrap().unwrap();
-    let view = within(life.handle.until_up(undone.turn.unwrap())).await.unwrap();
+    let view = within(life.handle.until_up(undone.revision.unwrap())).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     record = life.handle.record().await.unwrap();
     assert_eq!(record.volumes, former);
@@ -182,10 +182,10 @@ async fn requests_that_follow_a_view_do_not_trigger_another_view() {
     let mut views = life.handle.view.clone();
     // Operations that run once it is up: watchers that start.
     while tokio::time::timeout(Duration::from_secs(1), views.changed()).await.is_ok() {}
-    let before = views.borrow_and_update().turn;
+    let before = views.borrow_and_update().revision;
     life.handle.record().await.unwrap();
     life.handle.preview(world.spec(), BTreeMap::new()).await.unwrap();
-    assert!(!views.has_changed().unwrap() && views.borrow().turn == before);
+    assert!(!views.has_changed().unwrap() && views.borrow().revision == before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,8 +195,8 @@ async fn a_service_moved_to_another_volume_is_recreated_with_it() {
     life.up(&world).await;
     let before = world.container("db").await.id;
     let fresh = life.handle.reserve_volumes(vec!["db/data".into()]).await.unwrap();
-    let turn = life.handle.move_to(fresh.clone(), "reset".to_owned()).await.unwrap();
-    let view = within(life.handle.until_up(turn)).await.unwrap();
+    let revision = life.handle.move_to(fresh.clone(), "reset".to_owned()).await.unwrap();
+    let view = within(life.handle.until_up(revision)).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     assert_ne!(world.container("db").await.id, before);
     assert_eq!(life.handle.record().await.unwrap().volumes["db/data"], fresh["db/data"]);
@@ -213,8 +213,8 @@ async fn a_service_that_could_not_be_stopped_gets_no_second_copy_and_is_not_repo
         world.engine.take_calls();
         world.engine.fail_next("stop", refused());
         let names = vec!["db".parse().unwrap()];
-        let turn = life.handle.services(names.clone(), verb).await.unwrap();
-        let view = within(life.handle.until_settled(turn, &names)).await.unwrap();
+        let revision = life.handle.services(names.clone(), verb).await.unwrap();
+        let view = within(life.handle.until_settled(revision, &names)).await.unwrap();
         assert_eq!((life.state("db"), view.status.phase), (ServiceState::Failed, Phase::Failed));
         assert!(view.failures[0].failure.reason.starts_with("cannot stop it, and it may still be running"), "{:?}", view.failures);
         let calls = world.engine.calls();
@@ -222,8 +222,8 @@ async fn a_service_that_could_not_be_stopped_gets_no_second_copy_and_is_not_repo
         assert_eq!(world.container("db").await.id, before);
         assert!(!life.kinds("db").contains(&"service.stopped".to_owned()), "{:?}", life.kinds("db"));
         // Requested again it is stopped, and everything is as before.
-        let turn = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
-        let view = within(life.handle.until_settled(turn, &names)).await.unwrap();
+        let revision = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
+        let view = within(life.handle.until_settled(revision, &names)).await.unwrap();
         assert_eq!((life.state("db"), view.failures.len()), (ServiceState::Ready, 0));
     }
 }
@@ -235,8 +235,8 @@ async fn a_container_that_could_not_be_stopped_is_started_again_once_it_has_ende
     life.up(&world).await;
     world.engine.fail_next("stop", EngineError::TimedOut { action: "end it by SIGKILL".to_owned(), limit: Duration::from_secs(30) });
     let names = vec!["db".parse().unwrap()];
-    let turn = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
-    within(life.handle.until_settled(turn, &names)).await.unwrap();
+    let revision = life.handle.services(names.clone(), ServiceAction::Restart).await.unwrap();
+    within(life.handle.until_settled(revision, &names)).await.unwrap();
     world.engine.exit(&world.container("db").await.id, 137);
     life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
 }
@@ -257,14 +257,14 @@ async fn a_stopped_service_stays_stopped_in_the_next_daemons_life() {
     let life = world.start().await;
     life.up(&world).await;
     let names = vec!["api".parse().unwrap()];
-    let turn = life.handle.services(names.clone(), ServiceAction::Stop).await.unwrap();
-    within(life.handle.until_settled(turn, &names)).await.unwrap();
+    let revision = life.handle.services(names.clone(), ServiceAction::Stop).await.unwrap();
+    within(life.handle.until_settled(revision, &names)).await.unwrap();
     life.kill().await;
     let life = world.start().await;
     life.until(|view| view.status.services[0].state == ServiceState::Ready).await;
     assert_eq!(life.state("api"), ServiceState::Stopped);
-    let turn = life.handle.services(names.clone(), ServiceAction::Start).await.unwrap();
-    within(life.handle.until_settled(turn, &names)).await.unwrap();
+    let revision = life.handle.services(names.clone(), ServiceAction::Start).await.unwrap();
+    within(life.handle.until_settled(revision, &names)).await.unwrap();
     assert_eq!(life.state("api"), ServiceState::Ready);
 }
 
@@ -283,10 +283,10 @@ async fn after_a_kill_at_any_call_the_next_daemon_can_finish_or_undo() {
             let handle = life.handle.clone();
             let spec = world.spec();
             let work = tokio::spawn(async move {
-                let turn = handle.up(spec).await?;
-                handle.until_up(turn).await?;
-                let turn = handle.down(volumes).await?;
-                handle.until_down(turn).await
+                let revision = handle.up(spec).await?;
+                handle.until_up(revision).await?;
+                let revision = handle.down(volumes).await?;
+                handle.until_down(revision).await
             });
             let reached = async {
                 while world.engine.calls().len() < moment && !work.is_finished() {
@@ -315,8 +315,8 @@ async fn a_version_that_does_not_become_ready_gives_way_to_the_one_that_is_kept(
     life.up(&world).await;
     let api: devenv_spec::ServiceName = "api".parse().unwrap();
     let reload = || async {
-        let turn = life.handle.reload(api.clone(), crate::reconcile::Reload::Restart, 0).await.unwrap();
-        within(life.handle.until_settled(turn, std::slice::from_ref(&api))).await.unwrap()
+        let revision = life.handle.reload(api.clone(), crate::reconcile::Reload::Restart, 0).await.unwrap();
+        within(life.handle.until_settled(revision, std::slice::from_ref(&api))).await.unwrap()
     };
     let shown = |view: &crate::reconcile::View| {
         let service = view.status.services.iter().find(|service| service.name == "api").unwrap().clone();

@@ -17,14 +17,14 @@ use crate::{
 };
 
 impl Actor {
-    /// Moves services to these volumes; their former ones go to the trash. Returns the turn that has done it.
+    /// Moves services to these volumes; their former ones go to the trash. Returns the revision that has done it.
     pub(super) fn move_to(&mut self, volumes: BTreeMap<String, String>, why: String) -> Result<u64, CommandError> {
         let former = self.exchange(volumes, &why);
         if !former.is_empty() {
             self.record.trash.push(Trashed { at: Timestamp::now().to_string(), volumes: former });
         }
         self.save()?;
-        Ok(self.turn + 1)
+        Ok(self.revision + 1)
     }
 
     pub(super) fn add_snapshot(&mut self, name: String, snapshot: SnapshotRecord) -> Result<(), ApiError> {
@@ -59,7 +59,7 @@ impl Actor {
         }
         self.save().map_err(|error| ApiError::from(CommandError::Store(error)))?;
         self.events.emit(NewEvent::new("volumes.restored", format!("restored volumes from the trash: {}", volumes.join(", "))));
-        Ok(Undone { volumes, turn: is_up.then_some(self.turn + 1) })
+        Ok(Undone { volumes, revision: is_up.then_some(self.revision + 1) })
     }
 
     /// The volumes to replace these with. Services that have one are recreated with the other.

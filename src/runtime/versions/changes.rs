@@ -28,7 +28,7 @@ pub(crate) struct AdoptedStart {
 impl Versions {
     /// The files that differ from those of this start, by the rules that watch them. Blocks.
     pub(crate) fn changes_since(&self, spec: &ServiceSpec, start: AdoptedStart) -> BTreeMap<usize, Vec<PathBuf>> {
-        let _turn = self.turn();
+        let _guard = self.lock();
         let tree = self.tree(&spec.name);
         let kept = self.manifest(&spec.name).filter(|kept| kept.run == start.run && kept.spec == spec.hash());
         let mut changes = BTreeMap::new();

@@ -209,7 +209,7 @@ impl MariadbLeases {
     fn make_ahead(&self, stock: Arc<Stock>, wanted: MariadbDatabase) {
         let leases = self.clone();
         self.shared.work.spawn(async move {
-            let Ok(_turn) = stock.making.try_lock() else { return };
+            let Ok(_guard) = stock.making.try_lock() else { return };
             while stock.ready().len() < AHEAD {
                 match leases.shared.make(&stock.blueprint, &wanted).await {
                     Ok(name) => stock.ready().push(name),

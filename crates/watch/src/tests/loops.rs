@@ -64,3 +64,21 @@ async fn a_program_that_writes_watched_files_while_it_runs_is_reported_and_its_l
     fs::write(project.path("app/dev.db"), "at the same time").unwrap();
     assert_eq!(project.one_change("a save beside it").await, ["app/server.py"]);
 }
+
+/// A person, or a script, may save as regularly as a program writes: what tells them apart is whether the service wrote anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn regular_saves_count_while_the_service_writes_nothing() {
+    let mut project = Project::new().await;
+    for save in 0..6 {
+        let marker = format!("watch-test/{}/{save}", std::process::id());
+        let mut service = Command::new("sleep").arg("1000").env(devenv_processes::MARKER, &marker).spawn().unwrap();
+        project.watcher.work_begins("api", Some(&marker));
+        sleep(20);
+        project.watcher.work_ends("api");
+        sleep(300);
+        fs::write(project.path("app/server.py"), format!("save {save}")).unwrap();
+        assert_eq!(project.one_change("a save").await, ["app/server.py"]);
+        service.kill().unwrap();
+        service.wait().unwrap();
+    }
+}

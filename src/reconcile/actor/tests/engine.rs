@@ -12,10 +12,10 @@ async fn the_engine_may_go_away_and_come_back_under_it() {
     life.up(&world).await;
     world.engine.disconnect();
     life.handle.engine_gone().await;
-    let turn = life.handle.up(world.spec()).await.unwrap();
+    let revision = life.handle.up(world.spec()).await.unwrap();
     world.engine.reconnect();
     life.handle.observed(observe(&world.engine).await).await;
-    let view = within(life.handle.until_up(turn)).await.unwrap();
+    let view = within(life.handle.until_up(revision)).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
 }
 
@@ -24,12 +24,12 @@ async fn an_end_that_is_heard_of_before_the_start_has_returned_is_not_missed() {
     let world = World::new();
     let life = world.start().await;
     world.engine.delay("start", Duration::from_millis(50));
-    let turn = life.handle.up(world.spec()).await.unwrap();
+    let revision = life.handle.up(world.spec()).await.unwrap();
     life.until(|view| view.status.services[0].state == ServiceState::Starting).await;
     let container = world.container("db").await;
     let died = EngineEvent { container: container.id, labels: container.labels, kind: EngineEventKind::Died { code: 1 } };
     life.handle.engine_event(died).await;
-    let view = within(life.handle.until_up(turn)).await.unwrap();
+    let view = within(life.handle.until_up(revision)).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready, "it was examined, and it ran");
 }
 
@@ -82,7 +82,7 @@ async fn only_one_of_two_networks_with_one_name_is_kept_and_down_removes_both() 
     let world = World::new();
     world.engine.delay("networks", Duration::from_millis(50));
     let life = world.start().await;
-    let turn = life.handle.up(world.spec()).await.unwrap();
+    let revision = life.handle.up(world.spec()).await.unwrap();
     let late = || NetworkCreate {
         name: format!("devenv-{}", World::id()),
         labels: Labels {
@@ -101,7 +101,7 @@ async fn only_one_of_two_networks_with_one_name_is_kept_and_down_removes_both() 
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     world.engine.finish_late(&late());
-    within(life.handle.until_up(turn)).await.unwrap();
+    within(life.handle.until_up(revision)).await.unwrap();
     let left = world.engine.networks(&World::owner()).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].subnet, life.handle.record().await.unwrap().subnet);

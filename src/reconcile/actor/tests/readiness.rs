@@ -48,10 +48,10 @@ async fn a_job_that_failed_runs_again_with_the_next_up_and_holds_up_its_dependan
     edit(&mut world, 1, |api| api.depends_on = [("db".parse().unwrap(), Condition::Completed)].into_iter().collect());
     let life = world.start().await;
     for code in [3, 0] {
-        let turn = life.handle.up(world.spec()).await.unwrap();
-        life.until(|view| view.turn >= turn && view.status.services[0].state == ServiceState::Ready).await;
+        let revision = life.handle.up(world.spec()).await.unwrap();
+        life.until(|view| view.revision >= revision && view.status.services[0].state == ServiceState::Ready).await;
         world.engine.exit(&world.container("db").await.id, code);
-        let view = within(life.handle.until_up(turn)).await.unwrap();
+        let view = within(life.handle.until_up(revision)).await.unwrap();
         if code == 3 {
             assert_eq!((life.state("db"), view.status.phase), (ServiceState::Failed, Phase::Failed));
             let blocked = view.blocked_by("api").expect("its dependency cannot complete");
@@ -73,8 +73,8 @@ async fn every_wait_for_a_dependency_that_cannot_come_ends_and_names_it() {
     let names = |name: &str| vec![name.parse().unwrap()];
     life.handle.services(Vec::new(), ServiceAction::Stop).await.unwrap();
     life.until(|view| view.status.phase == Phase::Stopped).await;
-    let turn = life.handle.services(names("api"), ServiceAction::Start).await.unwrap();
-    let view = within(life.handle.until_settled(turn, &names("api"))).await.unwrap();
+    let revision = life.handle.services(names("api"), ServiceAction::Start).await.unwrap();
+    let view = within(life.handle.until_settled(revision, &names("api"))).await.unwrap();
     assert!(view.blocked_by("api").unwrap().why.contains("devenv start db"), "{:?}", view.blocked);
 
     // It never completes, because it is started again.
@@ -87,8 +87,8 @@ async fn every_wait_for_a_dependency_that_cannot_come_ends_and_names_it() {
     // It may complete, and does not: the wait has a limit.
     edit(&mut world, 0, |db| db.restart.policy = RestartWhen::Never);
     let life = world.start().await;
-    let turn = life.handle.up(world.spec()).await.unwrap();
-    let wait = tokio::time::timeout(Duration::from_hours(1), life.handle.until_up(turn)).await.expect("every wait ends");
+    let revision = life.handle.up(world.spec()).await.unwrap();
+    let wait = tokio::time::timeout(Duration::from_hours(1), life.handle.until_up(revision)).await.expect("every wait ends");
     let error = wait.unwrap_err().to_string();
     assert!(error.contains("30 minutes: api"), "{error}");
 }
@@ -147,8 +147,8 @@ async fn containers_are_replaced_on_request_and_when_their_images_content_change
     let second = ids(&world).await;
     assert!(first.0 == second.0 && first.1 != second.1, "just the one that was edited");
     assert_eq!(world.engine.calls().iter().filter(|call| *call == "build api:1").count(), 2);
-    let turn = life.handle.up_replacing(world.spec(), vec!["db".parse().unwrap()]).await.unwrap();
-    within(life.handle.until_up(turn)).await.unwrap();
+    let revision = life.handle.up_replacing(world.spec(), vec!["db".parse().unwrap()]).await.unwrap();
+    within(life.handle.until_up(revision)).await.unwrap();
     let third = ids(&world).await;
     assert!(second.0 != third.0 && second.1 == third.1, "just the one that was named");
 }
@@ -176,16 +176,16 @@ async fn up_and_down_end_whatever_call_of_the_engine_never_returns() {
         let world = World::new();
         let life = world.start().await;
         world.engine.delay(call, DAY * 365);
-        let turn = life.handle.up(world.spec()).await.unwrap();
-        let _ = tokio::time::timeout(DAY, life.handle.until_up(turn)).await.unwrap_or_else(|_| panic!("`up` waits for `{call}`"));
+        let revision = life.handle.up(world.spec()).await.unwrap();
+        let _ = tokio::time::timeout(DAY, life.handle.until_up(revision)).await.unwrap_or_else(|_| panic!("`up` waits for `{call}`"));
         let names = vec!["db".parse().unwrap()];
-        if let Ok(turn) = life.handle.services(names.clone(), ServiceAction::Restart).await {
-            let settled = tokio::time::timeout(DAY, life.handle.until_settled(turn, &names)).await;
+        if let Ok(revision) = life.handle.services(names.clone(), ServiceAction::Restart).await {
+            let settled = tokio::time::timeout(DAY, life.handle.until_settled(revision, &names)).await;
             let _ = settled.unwrap_or_else(|_| panic!("`restart` waits for `{call}`"));
         }
         let _ = tokio::time::timeout(DAY, life.handle.until_ready(&[])).await.unwrap_or_else(|_| panic!("`wait` waits for `{call}`"));
-        let turn = life.handle.down(false).await.unwrap();
-        let _ = tokio::time::timeout(DAY, life.handle.until_down(turn)).await.unwrap_or_else(|_| panic!("`down` waits for `{call}`"));
+        let revision = life.handle.down(false).await.unwrap();
+        let _ = tokio::time::timeout(DAY, life.handle.until_down(revision)).await.unwrap_or_else(|_| panic!("`down` waits for `{call}`"));
     }
 }
 
@@ -196,7 +196,7 @@ async fn no_wait_outlasts_an_engine_that_is_gone() {
     life.up(&world).await;
     life.handle.engine_gone().await;
     world.engine.disconnect();
-    let turn = life.handle.down(false).await.unwrap();
-    let error = tokio::time::timeout(Duration::from_hours(1), life.handle.until_down(turn)).await.expect("it ends").unwrap_err();
+    let revision = life.handle.down(false).await.unwrap();
+    let error = tokio::time::timeout(Duration::from_hours(1), life.handle.until_down(revision)).await.expect("it ends").unwrap_err();
     assert!(matches!(error, CommandError::EngineSilent), "{error}");
 }

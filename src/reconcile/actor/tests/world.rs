@@ -275,13 +275,13 @@ impl Lifecycle {
     }
 
     pub(super) async fn up(&self, world: &World) -> View {
-        let turn = self.handle.up(world.spec()).await.unwrap();
-        within(self.handle.until_up(turn)).await.unwrap()
+        let revision = self.handle.up(world.spec()).await.unwrap();
+        within(self.handle.until_up(revision)).await.unwrap()
     }
 
     pub(super) async fn down(&self, volumes: bool) -> View {
-        let turn = self.handle.down(volumes).await.unwrap();
-        within(self.handle.until_down(turn)).await.unwrap()
+        let revision = self.handle.down(volumes).await.unwrap();
+        within(self.handle.until_down(revision)).await.unwrap()
     }
 
     /// Waits until the view matches.

@@ -52,7 +52,7 @@ impl PostgresLeases {
         self.shared.work.spawn(async move {
             // The task that drops looks once more at the end, so that no database is left over.
             while !shared.pending().is_empty() {
-                let Ok(_turn) = shared.dropping.try_lock() else { return };
+                let Ok(_guard) = shared.dropping.try_lock() else { return };
                 while shared.pending().iter().map(|pending| u64::from(pending.size)).sum::<u64>() < GATHERED {
                     if tokio::time::timeout(QUIET, shared.more.notified()).await.is_err() {
                         break;
