@@ -47,7 +47,9 @@ pub(super) fn named_in(archive: impl Read + Seek) -> io::Result<BTreeSet<String>
 /// Whether an image of this name is one that devenv makes.
 pub(super) fn is_own(name: &str) -> bool {
     let bare = ["docker.io/", "index.docker.io/", "localhost/"].iter().find_map(|registry| name.strip_prefix(registry)).unwrap_or(name);
-    bare.strip_prefix("library/").unwrap_or(bare).starts_with(OWN)
+    let bare = bare.strip_prefix("library/").unwrap_or(bare);
+    // With a slash it is the account of somebody else.
+    bare.starts_with(OWN) && !bare.contains('/')
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -130,7 +132,13 @@ mod tests {
         for name in ["devenv-holder:1", "docker.io/library/devenv-holder:1", "library/devenv-inline:x", "localhost/devenv-holder"] {
             assert!(is_own(name), "{name}");
         }
-        for name in ["redis:8.0", "me/devenv-holder:1", "registry.example.com/devenv-holder:1", "devenv/postgres-base:trixie"] {
+        for name in [
+            "redis:8.0",
+            "me/devenv-holder:1",
+            "registry.example.com/devenv-holder:1",
+            "devenv/postgres-base:trixie",
+            "devenv-test/archived:1",
+        ] {
             assert!(!is_own(name), "{name}");
         }
     }
