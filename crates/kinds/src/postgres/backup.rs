@@ -37,6 +37,9 @@ pub(super) struct Server<'a> {
     pub(super) system_user: &'static str,
 }
 
+/// The application name of all sessions.
+pub(super) const APPLICATION: &str = "devenv backup";
+
 /// How a dump is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dump {
@@ -171,6 +174,7 @@ impl StagedRestore for PostgresKind {
 
     async fn revert(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         let server = Server::own(site.engine, site.container);
+        server.end_scripts(databases).await?;
         server.swap_back(databases).await?;
         server.drop_all(databases.iter().map(|name| staged_name(name))).await
     }
@@ -189,7 +193,7 @@ impl<'a> Server<'a> {
     /// The container's own server, whose socket knows its own system user as the superuser.
     pub(super) fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
         let variables =
-            [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", "devenv backup")];
+            [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", APPLICATION)];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { engine, container, variables, system_user: access::system_user(access::SUPERUSER) }
     }

@@ -1,13 +1,13 @@
 //! Swaps databases: by renaming, all of a server's in one transaction, and back.
 //!
 //! The old database keeps its new name until the restore is final, so that a revert is two renamings as well.
-//! A script continues in the container when its daemon is killed. So each renaming holds a lock of the server, and a revert
-//! checks the state only with that lock.
+//! A script continues in the container when its daemon is killed. So a revert ends the scripts that make databases, each renaming
+//! holds a lock of the server, and a revert checks the state only with that lock.
 
 use devenv_engine::ExecRequest;
 
 use super::{
-    backup::{Server, shell, words},
+    backup::{APPLICATION, Server, shell, words},
     provision::{identifier, literal},
 };
 use crate::backup::{BackupError, former_name, staged_name};
@@ -21,6 +21,25 @@ printf '%s' "$DEVENV_CLOSE" | run && for attempt in 1 2 3 4 5 6 7 8 9 10; do
 done
 printf '%s' "$DEVENV_OPEN" | run || code=1
 exit "$code"
+"#;
+
+/// Ends the scripts that make these databases, by ending what they run, and waits for them. The shells themselves are spared: a server
+/// that is the first process of its container would inherit their children, and take the end of one for a crash of its own. The names
+/// are arguments, so that the script does not find itself.
+const END_SCRIPTS: &str = r#"for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+  found=
+  for process in /proc/[0-9]*; do
+    for name; do
+      tr '\0' '\n' < "$process/environ" 2> /dev/null | grep -Fxq "DEVENV_NEW=$name" || continue
+      found=1
+      [ "$(cat "$process/comm" 2> /dev/null)" = sh ] || kill "${process#/proc/}" 2> /dev/null || true
+    done
+  done
+  [ -n "$found" ] || exit 0
+  sleep 0.1
+done
+echo 'a script of a former restore does not end' >&2
+exit 1
 "#;
 
 /// The advisory lock of every session that renames databases.
@@ -84,6 +103,23 @@ impl Server<'_> {
             ExecRequest { command: shell(RENAME), user: Some(self.system_user.to_owned()), environment, ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
         if output.code == 0 { Ok(()) } else { Err(BackupError::refused(action, words(&String::from_utf8_lossy(&output.stderr)))) }
+    }
+
+    /// Ends what a killed daemon left at work on these databases: it would make them after they are dropped.
+    pub(super) async fn end_scripts(&self, databases: &[String]) -> Result<(), BackupError> {
+        let names = databases.iter().map(|name| staged_name(name));
+        let command = shell(END_SCRIPTS).into_iter().chain(["end-scripts".to_owned()]).chain(names).collect();
+        let request = ExecRequest { command, user: Some(self.system_user.to_owned()), ..ExecRequest::default() };
+        let output = self.engine.exec(self.container, request).await?;
+        if output.code != 0 {
+            return Err(BackupError::refused("end the scripts of a restore", words(&String::from_utf8_lossy(&output.stderr))));
+        }
+        // A server goes on with a statement whose client is gone.
+        self.say(&format!(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = {} AND pid <> pg_backend_pid() \\g /dev/null\n",
+            literal(APPLICATION)
+        ))
+        .await
     }
 
     pub(super) async fn drop_all(&self, databases: impl Iterator<Item = String>) -> Result<(), BackupError> {
@@ -192,6 +228,24 @@ mod tests {
             PostgresKind.conclude(&site, &case.databases).await.unwrap();
             assert_eq!((case.rows(), case.known()), (vec!["1".to_owned(); 2], known.clone()));
         }
+    }
+
+    /// The daemon was killed when its script had everything that it needs.
+    #[tokio::test]
+    async fn a_script_that_is_still_at_work_makes_nothing_after_the_revert() {
+        let case = Case::new();
+        let site = case.site().await;
+        let known = case.known();
+        let name = super::staged_name("app");
+        let script = "echo started > /tmp/started; sleep 2; psql -X -h /var/run/postgresql -U postgres -d postgres -c \"CREATE DATABASE \\\"$DEVENV_NEW\\\"\"; echo ended > /tmp/ended";
+        let variable = format!("DEVENV_NEW={name}");
+        let command = ["exec", "-d", "-u", "postgres", "-e", &variable, &case.server.id, "sh", "-c", script];
+        assert!(std::process::Command::new("docker").args(command).status().unwrap().success());
+        let has = |file: &str| std::process::Command::new("docker").args(["exec", &case.server.id, "test", "-e", file]).status().unwrap().success();
+        case.server.until(|| has("/tmp/started"));
+        PostgresKind.revert(&site, &case.databases).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        assert_eq!((case.known(), has("/tmp/ended")), (known, true), "its shell was not killed");
     }
 
     #[tokio::test]
