@@ -142,6 +142,7 @@ fn secrets_that_a_user_gives_in_any_way_are_found_nowhere() {
     run(&["snapshot", "save", "one"]).expect(0);
     seen.files(&corner.state(), false);
     seen.files(&corner.run_directory(), false);
+    run(&["snapshot", "remove", "one"]).expect(0);
     run(&["down", "--volumes"]).expect(0);
 
     write("compose.yaml", COMPOSE);
@@ -149,7 +150,7 @@ fn secrets_that_a_user_gives_in_any_way_are_found_nowhere() {
     write("c.env", "C_TOKEN=MARK20\n");
     let compose = ["up", "-f", "compose.yaml", "--instance", "compose", "--yes"];
     seen.printed("up -f", &run(&compose).expect(0));
-    let compose = |line: &[&str]| run(&[line, &["--instance", "compose"]].concat());
+    let compose = |line: &[&str]| run(&[&["--instance", "compose"], line].concat());
     for (script, way) in [
         ("printf %s $DB_PASSWORD", 19),
         ("printf %s $C_TOKEN", 20),

@@ -30,9 +30,10 @@ fn a_fixed_port_that_another_program_holds_is_named_with_its_pid() {
 fn a_fixed_port_that_another_environment_has_is_named_with_its_service() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let corner = Corner::with(&profile(port));
-    let environment = corner.up("test")["environment"].as_str().unwrap().to_owned();
+    corner.up("test");
+    let project = corner.project().display().to_string();
     let error_text = error_text(&corner, &["up", "test", "--instance", "other"]);
-    assert!(error_text.contains(&port.to_string()) && error_text.contains(&environment), "{error_text}");
+    assert!(error_text.contains(&port.to_string()) && error_text.contains(&format!("devenv down --project {project}")), "{error_text}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_show_them(
   db:
     postgres: {}
   shell:
+    depends_on: { db: ready }
     container: { image: "debian:trixie-slim", user: www-data, command: ["sh", "-c", "trap 'echo bye; exit 0' TERM; echo user=$$(id -u) length=$${#PGPASSWORD}; while :; do sleep 0.1; done"] }
   own-entrypoint:
     container: { image: "redis:8.0" }
@@ -16,6 +17,7 @@ fn a_container_of_the_product_has_its_secrets_and_the_engine_does_not_show_them(
     container: { image: "jaegertracing/jaeger:2.13.0", expose: [16686] }
     probe: { http: { path: / } }
   asks:
+    depends_on: { db: ready }
     container: { image: "debian:trixie-slim", entrypoint: [sleep], command: [infinity] }
     probe: { exec: [sh, -c, "test $${#PGPASSWORD} = 32"] }
 "#,
