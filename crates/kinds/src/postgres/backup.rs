@@ -192,8 +192,7 @@ fn declared(site: &ServerSite<'_>) -> Result<PostgresProvision, BackupError> {
 impl<'a> Server<'a> {
     /// The container's own server, whose socket knows its own system user as the superuser.
     pub(super) fn own(engine: &'a dyn Engine, container: &'a str) -> Self {
-        let variables =
-            [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", APPLICATION)];
+        let variables = [("PGHOST", "/var/run/postgresql"), ("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("PGAPPNAME", APPLICATION)];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { engine, container, variables, system_user: access::system_user(access::SUPERUSER) }
     }

@@ -241,7 +241,9 @@ mod tests {
         let variable = format!("DEVENV_NEW={name}");
         let command = ["exec", "-d", "-u", "postgres", "-e", &variable, &case.server.id, "sh", "-c", script];
         assert!(std::process::Command::new("docker").args(command).status().unwrap().success());
-        let has = |file: &str| std::process::Command::new("docker").args(["exec", &case.server.id, "test", "-e", file]).status().unwrap().success();
+        let has = |file: &str| {
+            std::process::Command::new("docker").args(["exec", &case.server.id, "test", "-e", file]).status().unwrap().success()
+        };
         case.server.until(|| has("/tmp/started"));
         PostgresKind.revert(&site, &case.databases).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
