@@ -115,18 +115,8 @@ async fn run(session: &Session, service: String, host: Call, inside: Call) -> Ou
     if error.kind() != std::io::ErrorKind::NotFound {
         return Err(ApiError::new(ErrorCode::Failed, format!("cannot run {}: {error}", host.program)).into());
     }
-    let request = ExecRequest {
-        target: session.target()?,
-        service,
-        command: std::iter::once(inside.program.to_owned()).chain(inside.arguments).collect(),
-        tty: true,
-        size: None,
-        user: None,
-        directory: None,
-        environment: inside.variables,
-        one_off: false,
-        keep: false,
-    };
+    let command = std::iter::once(inside.program.to_owned()).chain(inside.arguments).collect();
+    let request = ExecRequest { tty: true, environment: inside.variables, ..ExecRequest::of(session.target()?, service, command) };
     exec::in_service(request, session).await
 }
 

@@ -3,7 +3,7 @@
 //! If input and output are a terminal, the command gets one of its own, and this one is raw while it runs: Ctrl-C is then
 //! an ordinary byte.
 
-use std::{collections::BTreeMap, io::IsTerminal};
+use std::io::IsTerminal;
 
 use devenv_api::{ApiError, ErrorCode, ExecInput, ExecOutput, ExecRequest, ExecSession, TerminalSize};
 use futures_util::{SinkExt, StreamExt};
@@ -53,16 +53,10 @@ enum Step {
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     let request = ExecRequest {
-        target: session.target()?,
-        service: arguments.service.clone(),
-        command: arguments.command.clone(),
         tty: !arguments.no_tty,
-        size: None,
         user: arguments.user.clone(),
         directory: arguments.directory.clone(),
-        environment: BTreeMap::new(),
-        one_off: false,
-        keep: false,
+        ..ExecRequest::of(session.target()?, arguments.service.clone(), arguments.command.clone())
     };
     in_service(request, session).await
 }

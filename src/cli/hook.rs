@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use devenv_api::{Phase, VariablesFor, VariablesRequest};
+use devenv_api::{Phase, VariablesFor, VariablesRequest, unusable};
 use indexmap::IndexMap;
 
 use super::{Outcome, environment::shell_quoted, exit::ExitStatus, session::Session};
@@ -191,7 +191,8 @@ impl Changes {
     }
 }
 
-/// Names that change which programs run or what an interpreter loads, and variables of the shell itself.
+/// Names that change which programs run or what an interpreter loads, and variables of the shell itself, besides those that no program
+/// gets ([`unusable`]).
 const STEERING: &[&str] = &[
     "PATH",
     "HOME",
@@ -199,7 +200,6 @@ const STEERING: &[&str] = &[
     "USER",
     "LOGNAME",
     "TERM",
-    "IFS",
     "ENV",
     "PWD",
     "OLDPWD",
@@ -211,8 +211,6 @@ const STEERING: &[&str] = &[
     "FPATH",
     "CDPATH",
     "MANPATH",
-    "SHELLOPTS",
-    "BASHOPTS",
     "GLOBIGNORE",
     "PROMPT",
     "RPROMPT",
@@ -285,13 +283,10 @@ const STEERING_BEGIN: &[&str] = &[
     "DEVENV_",
 ];
 
-/// Whether a shell may get this: a harmless plain name, and a value that a variable can hold.
+/// Whether a shell may get this: what every program may, if it is not long and steers nothing.
 fn is_usable(name: &str, value: &str) -> bool {
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    unusable(name, value).is_none()
         && name.len() <= 128
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    plain
-        && !value.contains('\0')
         && !STEERING.contains(&name)
         && !STEERING_BEGIN.iter().any(|begin| name.starts_with(begin))
         // curl, git and package managers send credentials through these.

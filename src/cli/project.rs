@@ -31,12 +31,7 @@ pub(super) fn find(start: &Path) -> PathBuf {
 
 /// The profile with that name or path, after printing its warnings.
 pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> {
-    let loaded = load_quietly(session, profile).map_err(|error| match error {
-        NotLoaded::Load(error) => invalid(&error),
-        NotLoaded::Other(failure) => failure,
-    })?;
-    session.printer.say_block(&loaded.0.report.render());
-    Ok(loaded)
+    reported(session, load_quietly(session, profile))
 }
 
 /// All problems of a file, printed and returned; empty if it is valid and without warnings.
@@ -141,20 +136,8 @@ fn default_profile() -> String {
 /// The request of `up` and `plan`.
 pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> Result<UpRequest, Failure> {
     let document = serde_json::to_value(&loaded.0.profile).map_err(|error| internal("cannot write the profile as JSON", error))?;
-    Ok(UpRequest {
-        target: session.target()?,
-        profile: profile.to_owned(),
-        document,
-        offline: false,
-        fail_on_drift: false,
-        warm: false,
-        build: false,
-        force_recreate: false,
-        timeout_ms: None,
-        services: Vec::new(),
-        inherited: Some(crate::inherit::of_this_process()),
-        secrets: devenv_api::ShellVariables::default(),
-    })
+    let request = UpRequest::of(session.target()?, profile.to_owned(), document);
+    Ok(UpRequest { inherited: Some(crate::inherit::of_this_process()), ..request })
 }
 
 /// The same to start the environment: after consent to the profile's powers over this machine, and with its secrets.
@@ -183,7 +166,12 @@ pub(super) fn load_files(
     profiles: &[String],
     services: &[String],
 ) -> Result<Loaded, Failure> {
-    let loaded = load_files_quietly(session, name, files, profiles, services).map_err(|error| match error {
+    reported(session, load_files_quietly(session, name, files, profiles, services))
+}
+
+/// Prints the warnings, or returns the failure as commands show it.
+fn reported(session: &Session, loaded: Result<Loaded, NotLoaded>) -> Result<Loaded, Failure> {
+    let loaded = loaded.map_err(|error| match error {
         NotLoaded::Load(error) => invalid(&error),
         NotLoaded::Other(failure) => failure,
     })?;

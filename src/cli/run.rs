@@ -1,6 +1,6 @@
 //! `devenv run`: runs a command on the host with the environment's variables, or once in a service's image.
 
-use std::{collections::BTreeMap, io, os::unix::process::CommandExt, process::Command};
+use std::{io, os::unix::process::CommandExt, process::Command};
 
 use devenv_api::{ApiError, ErrorCode, ExecRequest, VariablesFor, VariablesRequest};
 
@@ -31,16 +31,10 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         && !command.is_empty()
     {
         let request = ExecRequest {
-            target: session.target()?,
-            service: service.clone(),
-            command: command.to_vec(),
             tty: true,
-            size: None,
-            user: None,
-            directory: None,
-            environment: BTreeMap::new(),
             one_off: true,
             keep: !arguments.rm,
+            ..ExecRequest::of(session.target()?, service.clone(), command.to_vec())
         };
         return exec::in_service(request, session).await;
     }

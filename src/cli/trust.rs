@@ -22,7 +22,7 @@ use crate::paths::Paths;
 /// Use a project although other users can change it.
 ///
 /// devenv refuses a project whose directory, `profiles/` or profile files belong to another user or are writable by others, because
-/// whoever can write them can run programs as you. This is also so for root in a user's project. Trust a project only if you trust
+/// anyone who can write them can run programs as you. This also applies to root in a user's project. Trust a project only if you trust
 /// everybody who can write it. The list is the file `trusted-projects` in the configuration directory; a line `*` in it trusts all.
 ///
 /// Example: devenv trust /srv/shared/shop

@@ -1,5 +1,5 @@
-//! The watchdog of faults that the kernel does not hold: a process that outlives the daemon, and starts another daemon when a
-//! fault is overdue and its undo log does not say that it has healed.
+//! The watchdog of faults that no fault agent undoes: a process that outlives the daemon, and starts another daemon when a fault is
+//! overdue and its undo log does not say that it has healed.
 
 use std::{
     path::Path,

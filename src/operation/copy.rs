@@ -130,7 +130,7 @@ pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &s
     Ok(())
 }
 
-/// Moves services to these volumes. Returns the turn that has done it. From here on nothing is undone: if the daemon dies,
+/// Moves services to these volumes. Returns the revision that has done it. From here on nothing is undone: if the daemon dies,
 /// the next one completes the move.
 pub(super) async fn move_to(
     context: &Context,

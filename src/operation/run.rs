@@ -85,7 +85,7 @@ impl Operations {
                 context.message(format!("waiting for {}", names.join(", ")));
                 shown = blocking;
             }
-            // Cancel-safe: a turn that is missed is seen by the next look.
+            // Cancel-safe: a change that is missed is seen by the next look.
             let changed = context.unless_cancelled(changes.changed());
             match context.time_left() {
                 None => drop(changed.await?),

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Lines of a command's output that a failure shows.
-const TOLD_LINES: usize = 30;
+const SHOWN_LINES: usize = 30;
 /// All commands before a stop may take so long together.
 const BEFORE_STOP: Duration = Duration::from_mins(1);
 
@@ -51,19 +51,15 @@ pub(crate) async fn run(engine: &dyn Engine, container: &str, hook: &Hook, limit
     };
     let output = engine.exec(container, request).await.map_err(|error| Failed { how: describe(&error), lines: Vec::new() })?;
     let mut lines = Vec::new();
-    let mut written = Vec::new();
     for (stream, bytes) in [(LogStream::Stdout, &output.stdout), (LogStream::Stderr, &output.stderr)] {
-        for line in String::from_utf8_lossy(bytes).lines() {
-            lines.push(line.to_owned());
-            written.push((stream, line.to_owned()));
-        }
+        lines.extend(String::from_utf8_lossy(bytes).lines().map(|line| (stream, line.to_owned())));
     }
-    log.write(&written);
+    log.write(&lines);
     if output.code == 0 {
         return Ok(());
     }
-    lines.drain(..lines.len().saturating_sub(TOLD_LINES));
-    Err(Failed { how: format!("exited with code {}", output.code), lines })
+    let last = lines.split_off(lines.len().saturating_sub(SHOWN_LINES));
+    Err(Failed { how: format!("exited with code {}", output.code), lines: last.into_iter().map(|(_, line)| line).collect() })
 }
 
 impl HookLog<'_> {
@@ -114,10 +110,11 @@ impl LifecycleHooks {
                 return Err(Evidence { lines: failed.lines, diagnosis: Some((said, hint)), ..Evidence::of(what) });
             }
         }
-        let noted = std::fs::create_dir_all(&self.notes).map_err(|error| error.to_string()).and_then(|()| {
-            devenv_files::write_with(&path, note.as_bytes(), 0o600, devenv_files::Durability::Cached).map_err(|error| error.to_string())
-        });
-        if let Err(error) = noted {
+        let write = || {
+            std::fs::create_dir_all(&self.notes)?;
+            devenv_files::write_with(&path, note.as_bytes(), 0o600, devenv_files::Durability::Cached)
+        };
+        if let Err(error) = crate::blocking::in_place(write) {
             tracing::warn!(%error, service = %spec.name, "Cannot note that the hooks of a start have run.");
         }
         Ok(())

@@ -2,27 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use devenv_engine::{
-    EngineError,
-    fake::{CallAction, CallPhase},
-};
-
 use crate::world::{TestDaemon, World, until};
 
 /// A paused service does not stop within its grace, which is 10 s.
 const AT_ONCE: Duration = Duration::from_secs(5);
-
-/// The engine in memory runs no agents, so the daemon pauses with the engine.
-fn world() -> World {
-    let world = World::new();
-    world.engine.intercept_calls(|call| {
-        if call.operation == "create_sidecar" && call.phase == CallPhase::Before {
-            return CallAction::Fail(EngineError::NotFound { what: "program", name: "agent".to_owned() });
-        }
-        CallAction::Continue
-    });
-    world
-}
 
 fn is_paused(daemon: &TestDaemon) -> bool {
     daemon.engine.describe().contains(" paused with ")
@@ -34,7 +17,7 @@ fn faults(daemon: &TestDaemon) -> usize {
 
 #[test]
 fn a_persistent_pause_is_undone_for_a_restart_and_injected_again_after_it() {
-    let world = world();
+    let world = World::without_agents();
     let daemon = world.up();
     let injected = daemon.expect(0, "chaos inject pause db --set persist=true --for 1h");
     assert!(is_paused(&daemon), "{}{}\n{}", injected.stdout, injected.stderr, daemon.engine.describe());
@@ -60,7 +43,7 @@ fn a_persistent_pause_is_undone_for_a_restart_and_injected_again_after_it() {
 
 #[test]
 fn a_pause_that_does_not_persist_ends_with_a_restart() {
-    let world = world();
+    let world = World::without_agents();
     let daemon = world.up();
     daemon.expect(0, "chaos inject pause db --for 1h");
     assert!(is_paused(&daemon));
@@ -71,7 +54,7 @@ fn a_pause_that_does_not_persist_ends_with_a_restart() {
 /// Restoring data is an operation, and would wait for the one that takes the environment down.
 #[test]
 fn a_fault_that_puts_data_back_does_not_hold_up_down() {
-    let world = world();
+    let world = World::without_agents();
     let daemon = world.up();
     daemon.expect(0, "chaos inject remove db --set volumes=true --set restore=true --for 1h");
     let began = Instant::now();

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use devenv_engine::{
-    Engine, EngineError,
-    fake::{CallAction, CallPhase},
-};
+use devenv_engine::Engine;
 
 use crate::world::{TestDaemon, World};
 
@@ -22,18 +19,6 @@ enum Holder {
 }
 
 use Holder::{Engine as ByEngine, Fault, PersistentFault};
-
-/// The engine in memory runs no agents, so the daemon pauses with the engine.
-fn world() -> World {
-    let world = World::new();
-    world.engine.intercept_calls(|call| {
-        if call.operation == "create_sidecar" && call.phase == CallPhase::Before {
-            return CallAction::Fail(EngineError::NotFound { what: "program", name: "agent".to_owned() });
-        }
-        CallAction::Continue
-    });
-    world
-}
 
 impl Holder {
     fn hold(self, daemon: &TestDaemon) {
@@ -85,7 +70,7 @@ fn at_once(daemon: &TestDaemon, code: i32, line: &str, when: &str) -> String {
 
 /// Has a world in which every one of these commands works, with `db` held still.
 fn held(holder: Holder) -> (World, TestDaemon) {
-    let world = world();
+    let world = World::without_agents();
     let daemon = world.up();
     daemon.carry_out("snapshot save one");
     daemon.carry_out("backup");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devenv_api::{AskedBy, Client, OperationRequest, ShellVariables, Submission, UpRequest};
+use devenv_api::{AskedBy, Client, OperationRequest, Submission, UpRequest};
 use devenv_profile::{LoadRequest, load};
 use serde_json::Value;
 
@@ -65,20 +65,7 @@ fn a_disk_that_does_not_answer_holds_up_only_those_who_need_it() {
     let silent = Silent::at(&project.join("image"));
 
     let (target, socket) = (daemon.target("other"), world.root().join("run/devenv.sock"));
-    let up = UpRequest {
-        target,
-        profile: "built".to_owned(),
-        document,
-        offline: false,
-        fail_on_drift: false,
-        warm: false,
-        build: false,
-        force_recreate: false,
-        timeout_ms: None,
-        services: Vec::new(),
-        inherited: None,
-        secrets: ShellVariables::default(),
-    };
+    let up = UpRequest::of(target, "built".to_owned(), document);
     let began = Instant::now();
     let asked = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

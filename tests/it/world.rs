@@ -18,7 +18,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use devenv_engine::fake::FakeEngine;
+use devenv_engine::{
+    EngineError,
+    fake::{CallAction, CallPhase, FakeEngine},
+};
 use tempfile::TempDir;
 
 pub(crate) use checks::until;
@@ -53,6 +56,18 @@ impl World {
     /// As [`Self::new`], with an engine on another machine: nothing of its volumes can be reached through files.
     pub(crate) fn elsewhere() -> Self {
         Self::with(FakeEngine::with_volumes_elsewhere)
+    }
+
+    /// As [`Self::new`], with an engine that runs no fault agents, so that the daemon pauses services with the engine.
+    pub(crate) fn without_agents() -> Self {
+        let world = Self::new();
+        world.engine.intercept_calls(|call| {
+            if call.operation == "create_sidecar" && call.phase == CallPhase::Before {
+                return CallAction::Fail(EngineError::NotFound { what: "program", name: "agent".to_owned() });
+            }
+            CallAction::Continue
+        });
+        world
     }
 
     fn with(volumes: fn(FakeEngine, &Path) -> FakeEngine) -> Self {

@@ -9,6 +9,8 @@ mod stream;
 mod upgrade;
 pub(crate) mod usable;
 
+pub use usable::unusable;
+
 use std::{
     fmt::Write,
     path::{Path, PathBuf},

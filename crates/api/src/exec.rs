@@ -37,6 +37,24 @@ pub struct ExecRequest {
     pub keep: bool,
 }
 
+impl ExecRequest {
+    /// In the container that runs, as its own user, without a terminal.
+    pub fn of(target: EnvironmentTarget, service: String, command: Vec<String>) -> Self {
+        Self {
+            target,
+            service,
+            command,
+            tty: false,
+            size: None,
+            user: None,
+            directory: None,
+            environment: BTreeMap::new(),
+            one_off: false,
+            keep: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalSize {
     pub columns: u16,

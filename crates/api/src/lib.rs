@@ -31,7 +31,7 @@ pub use chaos::{
     Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, Impairments, ImpairmentsRequest,
     InjectRequest, Witness,
 };
-pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineSelection, ExecSession, Stream};
+pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineSelection, ExecSession, Stream, unusable};
 pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
 pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, SnapshotPart, Snapshots};
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};

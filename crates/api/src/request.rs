@@ -80,6 +80,26 @@ pub struct UpRequest {
     pub secrets: ShellVariables,
 }
 
+impl UpRequest {
+    /// All services, as the profile has them.
+    pub fn of(target: EnvironmentTarget, profile: String, document: serde_json::Value) -> Self {
+        Self {
+            target,
+            profile,
+            document,
+            offline: false,
+            fail_on_drift: false,
+            build: false,
+            force_recreate: false,
+            warm: false,
+            timeout_ms: None,
+            services: Vec::new(),
+            inherited: None,
+            secrets: ShellVariables::default(),
+        }
+    }
+}
+
 /// Variables of a shell. They may hold secrets, so `Debug` prints none.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

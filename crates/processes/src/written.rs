@@ -42,10 +42,7 @@ impl Written {
 
     /// Whether the processes may have written the file since `before`.
     pub fn may_include(self, path: &Path, before: Self) -> bool {
-        if self.all == before.all && self.to_disks == before.to_disks {
-            return false;
-        }
-        self.to_disks != before.to_disks || !is_counted(path)
+        self.to_disks != before.to_disks || (self.all != before.all && !is_counted(path))
     }
 }
 

@@ -131,8 +131,8 @@ impl LoadError {
 }
 
 /// How to use files that other users can change.
-const TRUST: &str = "whoever can write a profile can run programs as you; take it over (`chown`, `chmod go-w`), or run `devenv trust` in the \
-    project if you trust everybody who can";
+const TRUST: &str = "anyone who can write a profile can run programs as you; take it over (`chown`, `chmod go-w`), or run `devenv trust` in the \
+    project if you trust everyone who can";
 
 /// So many profiles may extend one another in a row.
 const DEEPEST: usize = 32;

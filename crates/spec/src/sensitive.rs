@@ -58,7 +58,7 @@ pub fn masked(name: &str, value: &str) -> String {
     if sounds_secret(name) && !value.is_empty() { MASK.to_owned() } else { masked_urls(&named(value)) }
 }
 
-/// Stands in a text for the secret of that name.
+/// The placeholder in a text for the secret of that name.
 pub fn declared_mark(name: &str) -> String {
     format!("{OPENING}{name}{CLOSING}")
 }

@@ -94,7 +94,7 @@ impl Loaded {
     pub(crate) fn given_secrets(&self) -> Vec<String> {
         let mut given = Vec::new();
         named_values(&self.0.origins.effective(), "", &mut given);
-        given.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
+        given.extend(super::environment());
         let secrets = given.iter().filter(|(name, value)| value.len() >= SHORTEST_SECRET && sensitive::sounds_secret(name));
         let whole = secrets.map(|(_, value)| value.clone());
         let passwords = given.iter().filter_map(|(_, value)| {

@@ -3,12 +3,14 @@
 //! They lie in the environment's own directory, which only its user reaches, and are written again before each start.
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::Path,
 };
 
 use devenv_engine::{CreatedMount, UploadFile};
+use devenv_files::Durability;
 use devenv_spec::{ContainerSpec, ServiceName};
 
 use super::{Effects, OperationError};
@@ -37,17 +39,15 @@ fn write(directory: &Path, files: &[UploadFile]) -> io::Result<Vec<CreatedMount>
     files.iter().enumerate().map(mount).collect()
 }
 
-/// With the owner and the mode that are wanted. Only root gives files away: for anybody else it is made readable in the container
-/// whoever reads it there, which nobody else on the host can reach.
+/// With the owner and the mode that are wanted. Only root gives files away: for others the file is readable by every user of the
+/// container, and on the host its directory keeps everybody else out.
 fn place(path: &Path, file: &UploadFile) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let _ = fs::remove_file(&beside);
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    fs::write(&beside, &file.content)?;
-    let given = chown(&beside, Some(file.uid), Some(file.gid)).is_ok();
+    let mut beside = devenv_files::unfinished(path, 0o600)?;
+    beside.write_all(&file.content)?;
+    let given = chown(beside.path(), Some(file.uid), Some(file.gid)).is_ok();
     let mode = if given { file.mode } else { file.mode | 0o444 };
-    fs::set_permissions(&beside, fs::Permissions::from_mode(mode))?;
-    fs::rename(&beside, path)
+    fs::set_permissions(beside.path(), fs::Permissions::from_mode(mode))?;
+    devenv_files::put_in_place(beside, path, Durability::Cached)
 }
 
 #[cfg(test)]

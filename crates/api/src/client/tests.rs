@@ -1,6 +1,6 @@
 //! The client against a small server that uses the daemon's framework, on a real socket.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -50,19 +50,7 @@ fn line(text: &str) -> LogLine {
 }
 
 fn exec() -> ExecRequest {
-    let command = vec!["cat".to_owned()];
-    ExecRequest {
-        target: target(),
-        service: "db".to_owned(),
-        command,
-        tty: false,
-        size: None,
-        user: None,
-        directory: None,
-        environment: BTreeMap::new(),
-        one_off: false,
-        keep: false,
-    }
+    ExecRequest::of(target(), "db".to_owned(), vec!["cat".to_owned()])
 }
 
 #[tokio::test]

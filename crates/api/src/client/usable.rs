@@ -20,7 +20,8 @@ pub(crate) fn check<V>(variables: &IndexMap<String, V>, value: impl Fn(&V) -> &s
     Ok(())
 }
 
-fn unusable(name: &str, value: &str) -> Option<&'static str> {
+/// Why a shell or a program must not get the variable, if it must not.
+pub fn unusable(name: &str, value: &str) -> Option<&'static str> {
     let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
         return Some("has a name that is not made of letters, digits and `_`");

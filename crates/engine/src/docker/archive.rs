@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::{
     client::Client,
     error::from_wire,
-    wire::{ARCHIVE, Call, segment},
+    images,
+    wire::{ARCHIVE, Call},
 };
 use crate::{EngineError, ImageFacts};
 
@@ -25,8 +26,7 @@ struct ImageDocument {
 }
 
 pub(super) async fn facts(client: &Client, name: &str) -> Result<Option<ImageFacts>, EngineError> {
-    let call = Call::get("inspect an image", format!("/images/{}/json", segment(name)));
-    let found = client.wire.find::<ImageDocument>(call).await?;
+    let found = client.wire.find::<ImageDocument>(images::inspect(name)).await?;
     Ok(found.map(|image| ImageFacts {
         id: image.id,
         digest: image.repo_digests.into_iter().flatten().next(),

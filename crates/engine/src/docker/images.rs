@@ -33,7 +33,7 @@ struct ConfigDocument {
     shell: Option<Vec<String>>,
 }
 
-fn inspect(name: &str) -> Call<'static> {
+pub(super) fn inspect(name: &str) -> Call<'static> {
     Call::get("inspect an image", format!("/images/{}/json", segment(name)))
 }
 

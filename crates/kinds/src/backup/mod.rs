@@ -15,6 +15,19 @@ pub use compare::{compare, verified};
 pub use retention::outdated;
 pub(crate) use staging::{former_name, staged_name};
 
+/// Characters of what tools printed that an error shows.
+const LONGEST_PRINTED: usize = 1000;
+
+/// What tools printed, on one line, without the lines that begin with one of our own marks.
+pub(crate) fn printed(said: &str, marks: &[char]) -> String {
+    let lines = said.lines().filter(|line| !line.starts_with(marks)).map(str::trim).filter(|line| !line.is_empty());
+    let mut text = lines.collect::<Vec<_>>().join("; ");
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_PRINTED) {
+        text.truncate(end);
+    }
+    if text.is_empty() { "it printed no error".to_owned() } else { text }
+}
+
 /// Readable only by its owner.
 pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
     // An existing path may be a link, a device or readable by others.

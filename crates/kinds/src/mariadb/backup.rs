@@ -26,8 +26,9 @@ use super::{
     swap,
 };
 use crate::{
-    backup::{BackupError, staged_name},
+    backup::{BackupError, printed, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
+    script::NOBODY,
 };
 
 /// What a login file of the tools says; passwords stand in no argument.
@@ -65,9 +66,6 @@ pub(super) struct Reach {
     /// As whom the tools run in the container: what comes from elsewhere has nothing there.
     pub(super) system_user: &'static str,
 }
-
-/// By number, because not every image has a name for it. It owns no file in the container.
-pub(super) const NOBODY: &str = "65534:65534";
 
 #[async_trait]
 impl Backups for MariadbKind {
@@ -264,12 +262,7 @@ pub(super) fn refused(action: &str, error: &Error) -> BackupError {
 
 /// What the tools said, without our own lines.
 pub(super) fn words(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('+')).collect();
-    let mut text = lines.join("; ");
-    if let Some((end, _)) = text.char_indices().nth(1000) {
-        text.truncate(end);
-    }
-    if text.is_empty() { "it printed no error".to_owned() } else { text }
+    printed(said, &['+'])
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use devenv_spec::ServiceSpec;
 
 use super::{
     MariadbKind,
-    backup::{NOBODY, Reach},
+    backup::Reach,
     dump::{dump, fetch},
     fields::PORT,
     spec::MariadbProvision,
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     backup::BackupError,
     capability::{RemoteSource, ServerSite, Transfers},
+    script::NOBODY,
     transfer::Address,
 };
 

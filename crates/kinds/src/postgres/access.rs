@@ -5,6 +5,8 @@
 //! need the owner's password on the socket as well as over TCP. A data directory's own `pg_hba.conf`, which trusts the socket if
 //! a former version made it, is not used.
 
+use crate::script::NOBODY;
+
 pub const SUPERUSER: &str = "postgres";
 
 pub(super) const ACCESS: &str = "/run/devenv/pg_hba.conf";
@@ -24,13 +26,10 @@ pub(super) fn rules(encrypted_only: bool, method: &str) -> String {
     )
 }
 
-/// The system user as which clients of a role run in the container: by number, because not every image has a name for it.
+/// The system user that clients of a role run as in the container.
 pub(super) fn system_user(role: &str) -> &'static str {
     if role == SUPERUSER { "postgres" } else { NOBODY }
 }
-
-/// It owns no file in the container.
-pub(super) const NOBODY: &str = "65534:65534";
 
 /// A field of a password file.
 pub(super) fn in_password_file(text: &str) -> String {

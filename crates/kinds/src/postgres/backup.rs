@@ -23,7 +23,7 @@ use devenv_spec::ServiceSpec;
 
 use super::{PostgresKind, access, exchange::leftovers, provision::identifier, spec::PostgresProvision};
 use crate::{
-    backup::{BackupError, former_name, private, staged_name},
+    backup::{BackupError, former_name, printed, private, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
 };
 
@@ -382,13 +382,7 @@ fn counted(database: &str, said: &str, mark: char) -> Vec<Content> {
 
 /// The output of the tools, without our own lines.
 pub(super) fn words(said: &str) -> String {
-    let lines: Vec<&str> =
-        said.lines().filter(|line| !line.starts_with(['=', '~', '+'])).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let mut text = lines.join("; ");
-    if let Some((end, _)) = text.char_indices().nth(1000) {
-        text.truncate(end);
-    }
-    if text.is_empty() { "it printed no error".to_owned() } else { text }
+    printed(said, &['=', '~', '+'])
 }
 
 #[cfg(test)]

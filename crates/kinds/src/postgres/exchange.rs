@@ -26,7 +26,9 @@ exit "$code"
 /// Ends the scripts that make these databases, by ending what they run, and waits for them. The shells themselves are spared: a server
 /// that is the first process of its container would inherit their children, and take the end of one for a crash of its own. The names
 /// are arguments, so that the script does not find itself.
-const END_SCRIPTS: &str = r#"for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+const END_SCRIPTS: &str = r#"attempt=0
+while [ "$attempt" -lt 30 ]; do
+  attempt=$((attempt + 1))
   found=
   for process in /proc/[0-9]*; do
     for name; do

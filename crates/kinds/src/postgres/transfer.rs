@@ -7,7 +7,7 @@ use devenv_api::Content;
 use devenv_spec::ServiceSpec;
 
 use super::{
-    PostgresKind, access,
+    PostgresKind,
     backup::{Dump, Server},
     scripts::{authority, psql},
     spec::PostgresProvision,
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     backup::BackupError,
     capability::{RemoteSource, ServerSite, Transfers},
+    script::NOBODY,
     transfer::Address,
 };
 
@@ -95,7 +96,7 @@ impl RemoteSource for PostgresKind {
         let mut server = Server::own(site.engine, site.container);
         server.variables = variables(address, through);
         // What answers there is not ours.
-        server.system_user = access::NOBODY;
+        server.system_user = NOBODY;
         server.dump(&self.database(address), Dump::Foreign, file).await
     }
 }

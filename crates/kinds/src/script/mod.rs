@@ -33,6 +33,10 @@ use devenv_spec::{ScriptPlace, ScriptSet, ScriptSource};
 pub use files::Gathered;
 use plan::{INTERRUPTED, Verdict};
 
+/// The system user that the scripts and dumps of an owner run as in a container. By number, because not every image has a name for it; it
+/// owns no file there.
+pub(crate) const NOBODY: &str = "65534:65534";
+
 /// The records of one database, or of a service without databases.
 pub type DatabaseRecords = (Option<String>, Vec<Recorded>);
 

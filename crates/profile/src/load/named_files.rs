@@ -62,7 +62,7 @@ impl Loader<'_> {
         self.report
             .findings
             .warning(span, "outside-project", message)
-            .hint("whoever wrote this profile has it read this file; is that meant?");
+            .hint("this profile makes devenv read that file; check that this is intended");
     }
 
     /// Reports volumes that have the name of a directory of the project: the directory was meant, and the volume would be empty.

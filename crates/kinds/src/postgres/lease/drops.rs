@@ -116,7 +116,7 @@ impl Shared {
         }
     }
 
-    /// Ends what keeps a database even from `WITH (FORCE)`: prepared transactions, and whoever reads a logical replication slot of it.
+    /// Ends what keeps a database even from `WITH (FORCE)`: prepared transactions, and readers of its logical replication slots.
     /// The slots go with the database.
     async fn clear(&self, database: &str) -> Result<(), LeaseError> {
         let (shown, name) = (identifier(database), literal(database));
