@@ -157,9 +157,11 @@ enum Variables {
     Change(Reading),
 }
 
-/// One read of a process's environment: its place in memory, and the bytes that were read.
+/// One read of a process's environment: its place in memory, the bytes that were read, and where the program's code starts.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
+    /// Zero until the kernel has laid out the program. It sets the place of the environment before, first as an empty one.
+    code: u64,
     from: u64,
     to: u64,
     environment: Vec<u8>,
@@ -171,9 +173,9 @@ fn variables(pid: u32, before: Option<&Reading>) -> Variables {
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Variables::None };
     let mut fields = after_name(&text);
     let is_zombie = fields.next() == Some("Z");
-    let mut places = fields.skip(46).map_while(|field| field.parse::<u64>().ok());
-    let (from, to) = (places.next().unwrap_or_default(), places.next().unwrap_or_default());
-    let reading = Reading { from, to, environment };
+    let mut place = |skipped| fields.nth(skipped).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+    let (code, from, to) = (place(22), place(23), place(0));
+    let reading = Reading { code, from, to, environment };
     if from == 0 && (is_zombie || fs::read_link(format!("/proc/{pid}/exe")).is_err()) {
         return Variables::None;
     }
@@ -185,7 +187,8 @@ fn variables(pid: u32, before: Option<&Reading>) -> Variables {
 fn judge(reading: Reading, before: Option<&Reading>) -> Variables {
     let matches = reading.to.saturating_sub(reading.from) == reading.environment.len() as u64;
     let settled = !reading.environment.is_empty() && before == Some(&reading);
-    if reading.from != 0 && (matches || settled) { Variables::Are(reading.environment) } else { Variables::Change(reading) }
+    let is_laid_out = reading.code != 0 && reading.from != 0;
+    if is_laid_out && (matches || settled) { Variables::Are(reading.environment) } else { Variables::Change(reading) }
 }
 
 /// Kills all processes whose marker begins with `prefix` and is not in `kept`, and returns how many there were. Blocks.
@@ -250,7 +253,7 @@ mod tests {
     use super::*;
 
     fn reading(from: u64, to: u64, environment: &[u8]) -> Reading {
-        Reading { from, to, environment: environment.to_vec() }
+        Reading { code: 1, from, to, environment: environment.to_vec() }
     }
 
     #[test]
@@ -259,6 +262,14 @@ mod tests {
         assert_eq!(judge(reading(0, 0, b""), None), Variables::Change(reading(0, 0, b"")));
         assert_eq!(judge(reading(0, 0, b""), Some(&absent)), Variables::Change(reading(0, 0, b"")), "however often");
         assert_eq!(judge(reading(100, 104, b"A=1\0"), Some(&absent)), Variables::Are(b"A=1\0".to_vec()));
+    }
+
+    #[test]
+    fn a_program_that_the_kernel_still_lays_out_is_not_taken_for_one_without_variables() {
+        let unfinished = || Reading { code: 0, ..reading(100, 100, b"") };
+        assert_eq!(judge(unfinished(), None), Variables::Change(unfinished()));
+        assert_eq!(judge(unfinished(), Some(&unfinished())), Variables::Change(unfinished()), "however often");
+        assert_eq!(judge(reading(100, 100, b""), None), Variables::Are(Vec::new()), "started with an empty environment");
     }
 
     #[test]
