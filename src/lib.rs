@@ -16,6 +16,7 @@ mod golden;
 pub mod hosted;
 mod inherit;
 mod net;
+mod openapi;
 mod operation;
 mod operation_store;
 mod paths;

@@ -6,6 +6,7 @@
 
 mod activity;
 pub(crate) mod adopt;
+mod browse;
 mod compile;
 pub(crate) mod exec;
 mod host_reach;

@@ -129,7 +129,7 @@ impl Environment {
             state: directory,
             used: Mutex::default(),
         });
-        tasks.spawn("metrics", metrics.follow(tasks.end.clone()));
+        tasks.spawn("metrics", metrics.clone().follow(tasks.end.clone()));
         let faults = Faults::new(faults::Site {
             environment: id.clone(),
             engine: shared.engine.clone(),
@@ -151,6 +151,7 @@ impl Environment {
             reloader,
             progress,
             leases,
+            metrics,
             closed: AtomicBool::new(false),
             offline,
             forwards,
@@ -180,6 +181,7 @@ pub(crate) struct Parts {
     pub(crate) reloader: Reloader,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) leases: Leases,
+    pub(super) metrics: Arc<MetricsServer>,
     /// It is being removed for good, and nothing new is started in it.
     closed: AtomicBool,
     /// Forwards the ports of its services to this process's loopback.

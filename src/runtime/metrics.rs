@@ -125,7 +125,7 @@ impl MetricsServer {
         Some(Serving { stop, task })
     }
 
-    async fn of_environment(&self) -> Option<Page> {
+    pub(crate) async fn of_environment(&self) -> Option<Page> {
         let record = self.handle.record().await.ok()?;
         let spec = record.spec.as_ref()?;
         let mut page = Page::default();
@@ -202,7 +202,7 @@ impl MetricsServer {
         }
     }
 
-    async fn of_service(&self, name: &str) -> Option<Page> {
+    pub(crate) async fn of_service(&self, name: &str) -> Option<Page> {
         let spec = self.handle.record().await.ok()?.spec?;
         let provision = spec.services.get(name)?.provision.first()?;
         let cx = ProvisionContext { vault: self.vault.clone(), authority: Some(self.authority.clone()), again: true };

@@ -24,3 +24,8 @@ pub(super) async fn stop(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
     daemon.stop.cancel();
     Json(json!({}))
 }
+
+/// What this interface is.
+pub(super) async fn openapi() -> Json<Value> {
+    Json(crate::openapi::document())
+}

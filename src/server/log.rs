@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
-use devenv_api::{ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Why, WhyRequest};
+use devenv_api::{AgentCall, ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Why, WhyRequest};
 use devenv_logs::Query;
 use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
@@ -13,10 +13,12 @@ use super::{
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::{blocking, reconcile::CommandError};
+use crate::{blocking, event::NewEvent, reconcile::CommandError};
 
 /// Lines for a client that reads more slowly than we do.
 const WAITING: usize = 1024;
+/// Characters of a name that an agent gives.
+const LONGEST_NAME: usize = 60;
 
 pub(super) async fn logs(State(daemon): State<Arc<Daemon>>, Json(request): Json<LogsRequest>) -> Result<Response, Failed> {
     let environment = daemon.environments.require(&request.target)?;
@@ -140,4 +142,20 @@ pub(super) async fn why(State(daemon): State<Arc<Daemon>>, Json(request): Json<W
         return Err(CommandError::NoService(request.service).into());
     }
     Ok(Json(Why { events }))
+}
+
+/// The names are an agent's own words, so they are cut and their control characters are left out.
+pub(super) async fn note_call(State(daemon): State<Arc<Daemon>>, Json(call): Json<AgentCall>) -> Result<Json<()>, Failed> {
+    let environment = daemon.environments.require(&call.target)?;
+    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect::<String>();
+    let (agent, tool) = (plain(&call.agent), plain(&call.tool));
+    let service = call.service.as_deref().map(plain);
+    let about = service.as_ref().map(|service| format!(" of {service}")).unwrap_or_default();
+    let event = NewEvent::new("agent.called", format!("{tool}{about}, asked by agent {agent}")).with("agent", agent).with("tool", tool);
+    // As data: an event of the service would be its last change, which `why` explains.
+    environment.handle.events.emit(match service {
+        Some(service) => event.with("service", service),
+        None => event,
+    });
+    Ok(Json(()))
 }

@@ -108,7 +108,7 @@ pub struct Transferred {
     pub elapsed_ms: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreRequest {
     pub target: EnvironmentTarget,
     /// The instance whose backup it is. Default: the target's own.
@@ -117,7 +117,7 @@ pub struct RestoreRequest {
     pub id: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TransferRequest {
     pub target: EnvironmentTarget,
     pub service: String,

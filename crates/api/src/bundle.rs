@@ -1,11 +1,12 @@
 //! The files that explain a failed run, as text without secrets.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::EnvironmentTarget;
 
 /// Asks for logs, events and records of an environment, without its secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BundleRequest {
     pub target: EnvironmentTarget,
     /// Values to mask besides the environment's own secrets.
@@ -17,7 +18,7 @@ pub struct BundleRequest {
 }
 
 /// A chunk of a file. Chunks of the same path belong together in their order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BundleFile {
     /// Relative, with `/`.
     pub path: String,

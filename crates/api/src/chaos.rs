@@ -34,7 +34,7 @@ pub struct Witness {
 }
 
 /// The parts of a service's state that faults can change. After faults are undone they must be as before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Impairments {
     pub service: String,
     /// Whether it runs in a container; if not, the other fields are empty.
@@ -75,14 +75,14 @@ impl Impairments {
 }
 
 /// Asks what faults have changed of these services.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImpairmentsRequest {
     pub target: EnvironmentTarget,
     pub services: Vec<String>,
 }
 
 /// Injects a fault into a service. Answered once its effect was observed, or was not observed in time; the fault lasts on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InjectRequest {
     pub target: EnvironmentTarget,
     pub fault: String,
@@ -102,14 +102,14 @@ pub struct InjectRequest {
 }
 
 /// Undoes faults: the named ones, or all. Answered with those that were undone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
     pub ids: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultsRequest {
     pub target: EnvironmentTarget,
     /// Include healed ones, as far as they are remembered.

@@ -23,10 +23,12 @@ use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, FramedParts};
 
 use crate::{
-    AcceptRequest, ApiError, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget, ErrorCode, ErrorDocument,
-    Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images, Impairments,
-    ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Operation, OperationMessage, OperationTarget, Operations, Plan,
-    Snapshots, Status, Submission, TerminalCodec, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
+    AcceptRequest, AgentCall, ApiError, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget, ErrorCode,
+    ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images,
+    Impairments, ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Metrics, MetricsRequest, Operation, OperationMessage,
+    OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Snapshots,
+    Status, Submission, TerminalCodec, Traces, TracesRequest, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why,
+    WhyRequest, route,
 };
 
 pub use stream::Stream;
@@ -208,6 +210,37 @@ impl Client {
 
     pub async fn backups(&self, target: &EnvironmentTarget) -> Result<Backups, ClientError> {
         self.post(route::BACKUPS, target).await
+    }
+
+    /// What a server holds.
+    pub async fn outline(&self, request: &OutlineRequest) -> Result<Outline, ClientError> {
+        self.post(route::OUTLINE, request).await
+    }
+
+    pub async fn rows(&self, request: &RowsRequest) -> Result<Rows, ClientError> {
+        self.post(route::ROWS, request).await
+    }
+
+    /// The rows of one statement that only reads.
+    pub async fn query(&self, request: &QueryRequest) -> Result<Rows, ClientError> {
+        self.post(route::QUERY, request).await
+    }
+
+    /// Records that an agent has called a tool.
+    pub async fn note_call(&self, call: &AgentCall) -> Result<(), ClientError> {
+        self.post(route::AGENT, call).await
+    }
+
+    pub async fn produce(&self, request: &ProduceRequest) -> Result<Produced, ClientError> {
+        self.post(route::PRODUCE, request).await
+    }
+
+    pub async fn traces(&self, request: &TracesRequest) -> Result<Traces, ClientError> {
+        self.post(route::TRACES, request).await
+    }
+
+    pub async fn metrics(&self, request: &MetricsRequest) -> Result<Metrics, ClientError> {
+        self.post(route::METRICS, request).await
     }
 
     /// Returns once the effect of the fault was observed, or was not observed in time.

@@ -54,7 +54,7 @@ pub enum CheckStatus {
 }
 
 /// The one line that a daemon prints when it serves or has failed to start. The process that started it waits for this line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum Announcement {
     /// `{"ready":true}`: it has adopted what runs, and serves.
@@ -65,7 +65,7 @@ pub enum Announcement {
     Error(ApiError),
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 struct Line {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ready: bool,

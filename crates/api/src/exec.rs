@@ -6,13 +6,14 @@
 use std::{collections::BTreeMap, io};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::{ApiError, EnvironmentTarget};
 
 /// A command to run in a service.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExecRequest {
     pub target: EnvironmentTarget,
     pub service: String,
@@ -55,7 +56,7 @@ impl ExecRequest {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TerminalSize {
     pub columns: u16,
     pub rows: u16,
@@ -82,7 +83,7 @@ pub enum ExecOutput {
 }
 
 /// The payload of the last frame: `{"code": 0}` or `{"error": {…}}`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Exit {
     Code(i32),

@@ -28,13 +28,13 @@ pub struct ImageEntry {
 }
 
 /// Pulls these images if they are missing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FetchRequest {
     pub images: Vec<String>,
 }
 
 /// One line of the answer to [`FetchRequest`]: progress, then one of the last two.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FetchMessage {
     Progress { image: String, message: String },
@@ -43,7 +43,7 @@ pub enum FetchMessage {
 }
 
 /// Writes images to an archive, or loads those in one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ArchiveRequest {
     /// Absolute.
     pub file: String,

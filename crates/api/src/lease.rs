@@ -5,6 +5,7 @@
 //! client that died, so neither side needs a heartbeat.
 
 use futures_util::{SinkExt, StreamExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, FramedParts, LinesCodec};
@@ -18,7 +19,7 @@ pub const LEASE_PROTOCOL: &str = "devenv-lease";
 const LONGEST_LINE: usize = 4 << 20;
 
 /// Asks for private parts of services: a database, a numbered database of Redis, a prefix for topics and groups.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseRequest {
     pub target: EnvironmentTarget,
     /// The services to lease from. Empty: every service that supports leases.
@@ -33,13 +34,13 @@ pub struct LeaseRequest {
 }
 
 /// Asks for a whole environment, which is created for the client and removed with its connection.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HoldRequest {
     pub target: EnvironmentTarget,
 }
 
 /// The messages of the daemon.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseMessage {
     /// The lease begins.
@@ -53,7 +54,7 @@ pub enum LeaseMessage {
 }
 
 /// The messages of the client. Closing the connection means [`Self::Release`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseCommand {
     Release,

@@ -4,6 +4,7 @@
 //! promises them to scripts is `docs/reference/interface.md`; they change only by adding.
 
 mod backup;
+mod browse;
 mod bundle;
 mod chaos;
 mod client;
@@ -26,6 +27,10 @@ mod target;
 pub use backup::{
     Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
 };
+pub use browse::{
+    Column, DataGroup, DataGroupKind, DataItem, DataItemKind, Metrics, MetricsRequest, Outline, OutlineRequest, ProduceRequest, Produced,
+    QueryRequest, Rows, RowsRequest, Sample, Sort, Span, Trace, Traces, TracesRequest,
+};
 pub use bundle::{BundleFile, BundleRequest};
 pub use chaos::{
     Fault, FaultCatalogue, FaultDescription, FaultParameter, Faults, FaultsRequest, HealRequest, Impairments, ImpairmentsRequest,
@@ -40,8 +45,8 @@ pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, T
 pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
 pub use lease::{HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseMessage, LeaseRequest};
 pub use operation::{
-    AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget, Operations,
-    Submission,
+    AgentCall, AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget,
+    Operations, Submission,
 };
 pub use plan::{Action, Consequence, HostPower, Plan, PowerKind, Step};
 pub use progress::UpMessage;

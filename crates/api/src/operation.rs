@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// A request for an operation, and who asks for it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Submission {
     pub request: OperationRequest,
     pub asked_by: AskedBy,
 }
 
 /// One request for each sort of operation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationRequest {
     Up(UpRequest),
@@ -228,7 +228,7 @@ impl fmt::Display for OperationKind {
 
 /// One line of the answer to a submission: accepted, then events and progress, then one of the last two. An operation that is
 /// continued by another one (`fork` by `up`) is followed by that one, which is accepted in turn; the last line is of the last.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationMessage {
     Accepted(Operation),
@@ -253,7 +253,18 @@ pub enum OperationMessage {
 }
 
 /// Names an operation to cancel or follow.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct OperationTarget {
     pub id: String,
+}
+
+/// A call of one of devenv's tools by an agent. It becomes an event of the environment.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AgentCall {
+    pub target: EnvironmentTarget,
+    /// What the agent calls itself.
+    pub agent: String,
+    pub tool: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fmt};
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{EnvironmentTarget, Event};
 
 /// `init` and `seed`: applies what is pending.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ApplyRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
@@ -22,21 +23,21 @@ pub struct ApplyRequest {
 }
 
 /// Accepts a changed script as already applied, or requests that a script is applied again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AcceptRequest {
     pub target: EnvironmentTarget,
     pub path: String,
 }
 
 /// A snapshot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct NamedRequest {
     pub target: EnvironmentTarget,
     pub name: String,
 }
 
 /// Another instance with a copy of this one's data.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ForkRequest {
     pub target: EnvironmentTarget,
     /// The new instance.
@@ -46,7 +47,7 @@ pub struct ForkRequest {
     pub up: Option<UpRequest>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct UpRequest {
     pub target: EnvironmentTarget,
     /// What the user calls the profile.
@@ -101,7 +102,7 @@ impl UpRequest {
 }
 
 /// Variables of a shell. They may hold secrets, so `Debug` prints none.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ShellVariables(pub BTreeMap<String, String>);
 
@@ -112,7 +113,7 @@ impl fmt::Debug for ShellVariables {
 }
 
 /// Builds images of a profile: of the named services, or of all that have a build.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BuildRequest {
     pub target: EnvironmentTarget,
     /// The validated profile, as the daemon's own binary serialises it.
@@ -128,19 +129,19 @@ pub struct BuildRequest {
 }
 
 /// What `build --json` prints.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Built {
     pub images: Vec<BuiltImage>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct BuiltImage {
     pub service: String,
     pub image: String,
     pub id: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DownRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
@@ -148,14 +149,14 @@ pub struct DownRequest {
 }
 
 /// Some services of an environment; an empty list means all.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ServicesRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
     pub services: Vec<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct WaitRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
@@ -164,7 +165,7 @@ pub struct WaitRequest {
     pub timeout_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LogsRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
@@ -194,7 +195,7 @@ impl LogsRequest {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct EventsRequest {
     pub target: EnvironmentTarget,
     #[serde(default)]
@@ -202,26 +203,26 @@ pub struct EventsRequest {
 }
 
 /// What led to a service's last change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct WhyRequest {
     pub target: EnvironmentTarget,
     pub service: String,
 }
 
 /// A chain of causes, newest last.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     pub events: Vec<Event>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VariablesFor {
     Host,
     Container,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct VariablesRequest {
     pub target: EnvironmentTarget,
     #[serde(rename = "for")]
@@ -232,12 +233,12 @@ pub struct VariablesRequest {
 }
 
 /// The environment's variables, in order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Variables {
     pub variables: IndexMap<String, Variable>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Variable {
     pub value: String,
     /// The value with every secret replaced by `********`; equal to `value` if it holds none.
@@ -245,7 +246,7 @@ pub struct Variable {
 }
 
 /// Where `exec` runs the command.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExecTarget {
     pub container: Option<String>,
     pub directory: Option<String>,
@@ -253,7 +254,7 @@ pub struct ExecTarget {
     pub engine: String,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GcRequest {
     #[serde(default)]
     pub dry_run: bool,
@@ -269,13 +270,13 @@ pub struct GcRequest {
     pub budget: Option<u64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct GcReport {
     pub removed: Vec<Removed>,
     pub dry_run: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
     /// `container`, `network`, `volume`, `environment` or `state`.
     pub kind: String,

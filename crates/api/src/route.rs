@@ -17,6 +17,13 @@ pub const BUNDLE: &str = "/v1/environment/bundle";
 pub const LEDGER: &str = "/v1/environment/ledger";
 pub const LEDGER_ACCEPT: &str = "/v1/environment/ledger/accept";
 pub const LEDGER_RUN: &str = "/v1/environment/ledger/run";
+/// What is in the environment: data, traces, metrics.
+pub const OUTLINE: &str = "/v1/environment/data/outline";
+pub const ROWS: &str = "/v1/environment/data/rows";
+pub const QUERY: &str = "/v1/environment/data/query";
+pub const PRODUCE: &str = "/v1/environment/data/produce";
+pub const TRACES: &str = "/v1/environment/traces";
+pub const METRICS: &str = "/v1/environment/metrics";
 pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
 pub const BACKUPS: &str = "/v1/environment/backups";
 pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";
@@ -24,6 +31,10 @@ pub const CHAOS_CHECK: &str = "/v1/environment/chaos/rehearse";
 pub const CHAOS_HEAL: &str = "/v1/environment/chaos/heal";
 pub const CHAOS_STATUS: &str = "/v1/environment/chaos/status";
 pub const CHAOS_IMPAIRMENTS: &str = "/v1/environment/chaos/standing";
+/// Records that an agent has called a tool.
+pub const AGENT: &str = "/v1/environment/agent";
+/// What this interface is: an OpenAPI document.
+pub const OPENAPI: &str = "/v1/openapi.json";
 /// Operations: listed, followed as a stream of changes.
 pub const OPERATIONS: &str = "/v1/operations";
 pub const OPERATIONS_FOLLOW: &str = "/v1/operations/follow";

@@ -1,9 +1,10 @@
 //! The environment that a request is about.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which environment a request is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentTarget {
     /// The project's directory, canonical.
     pub project: String,

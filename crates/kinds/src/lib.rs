@@ -8,6 +8,7 @@
 //! folder, and its line below.
 
 pub mod backup;
+pub mod browse;
 pub mod capability;
 pub mod describe;
 pub mod diagnosis;

@@ -9,6 +9,7 @@
 
 pub(crate) mod asker;
 mod backup;
+mod browse;
 mod diagnosis;
 mod faults;
 mod files;
@@ -27,13 +28,14 @@ mod workload;
 
 pub use asker::{AddressError, Asker, Line, Silent, Variables};
 pub use backup::{Arrived, BackupError, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
+pub use browse::{Browse, BrowseError, NewRecord, ReadQuery, RowsPage, TraceQuery, TraceSource};
 pub use diagnosis::{Cause, Place};
 pub use faults::{Effect, FaultSite, Faults};
 pub use files::{FileField, FileUse};
 pub use golden::{Golden, GoldenServer, LogRange};
 pub use lease::{LeaseError, Leases, Lessor, Part};
 pub use metrics::MetricSource;
-pub use page::{Labels, Page};
+pub use page::{Labels, Page, PageSample};
 pub use probe::{ExecTarget, Lines, ProbeContext, ProbeFailure, ProbeSuccess, Probes};
 pub use provision::{Change, ChangeKind, ProvisionContext, ProvisionError, Provisions};
 pub use rules::{KindReload, Rules, ServiceNode, setting_names, unknown_service};
@@ -66,6 +68,8 @@ macro_rules! ability {
     (transfers of $kind:expr) => { $crate::capability::ability!(transfers: Transfers = $kind); };
     (golden of $kind:expr) => { $crate::capability::ability!(golden: Golden = $kind); };
     (metrics of $kind:expr) => { $crate::capability::ability!(metrics: MetricSource = $kind); };
+    (browse of $kind:expr) => { $crate::capability::ability!(browse: Browse = $kind); };
+    (trace_source of $kind:expr) => { $crate::capability::ability!(trace_source: TraceSource = $kind); };
     (faults of $kind:expr) => { $crate::capability::ability!(faults: Faults = $kind); };
     (workloads of $kind:expr) => { $crate::capability::ability!(workloads: Workloads = $kind); };
     ($name:ident: $ability:ident = $kind:expr) => {
@@ -128,6 +132,14 @@ pub trait ServiceKind: Send + Sync {
     }
 
     fn metrics(&self) -> Option<&dyn MetricSource> {
+        None
+    }
+
+    fn browse(&self) -> Option<&dyn Browse> {
+        None
+    }
+
+    fn trace_source(&self) -> Option<&dyn TraceSource> {
         None
     }
 

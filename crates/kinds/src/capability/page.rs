@@ -1,6 +1,6 @@
 //! Prometheus's text format: families in the order of their first sample, each with all its samples.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use indexmap::IndexMap;
 
@@ -13,8 +13,14 @@ pub struct Page {
 struct Family {
     help: &'static str,
     kind: &'static str,
-    /// Whole lines.
-    samples: String,
+    samples: Vec<PageSample>,
+}
+
+/// One value with its labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PageSample {
+    pub labels: Vec<(String, String)>,
+    pub value: f64,
 }
 
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
@@ -33,23 +39,31 @@ impl Page {
         self.families.is_empty()
     }
 
+    /// Every sample, under the name of its family.
+    pub fn samples(&self) -> impl Iterator<Item = (&'static str, &PageSample)> {
+        self.families.iter().flat_map(|(name, family)| family.samples.iter().map(|sample| (*name, sample)))
+    }
+
     fn add(&mut self, name: &'static str, help: &'static str, kind: &'static str, labels: Labels<'_>, value: f64) {
-        let family = self.families.entry(name).or_insert_with(|| Family { help, kind, samples: String::new() });
-        family.samples.push_str(name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let before = if index == 0 { '{' } else { ',' };
-            let text = text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-            // Writing to a string cannot fail.
-            let _ = write!(family.samples, "{before}{label}=\"{text}\"");
-        }
-        let _ = writeln!(family.samples, "{} {value}", if labels.is_empty() { "" } else { "}" });
+        let family = self.families.entry(name).or_insert_with(|| Family { help, kind, samples: Vec::new() });
+        let labels = labels.iter().map(|(label, text)| ((*label).to_owned(), (*text).to_owned())).collect();
+        family.samples.push(PageSample { labels, value });
     }
 }
 
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, Family { help, kind, samples }) in &self.families {
-            write!(f, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}")?;
+            write!(f, "# HELP {name} {help}\n# TYPE {name} {kind}\n")?;
+            for PageSample { labels, value } in samples {
+                f.write_str(name)?;
+                for (index, (label, text)) in labels.iter().enumerate() {
+                    let before = if index == 0 { '{' } else { ',' };
+                    let text = text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+                    write!(f, "{before}{label}=\"{text}\"")?;
+                }
+                writeln!(f, "{} {value}", if labels.is_empty() { "" } else { "}" })?;
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ mod fields;
 mod probe;
 mod rules;
 pub mod spec;
+mod traces;
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ impl ServiceKind for JaegerKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes);
+    abilities!(rules, probes, trace_source);
 
     fn asker(&self, variables: &Variables, service: &str) -> Result<Arc<dyn Asker>, AddressError> {
         crate::capability::asker::http(variables, service)

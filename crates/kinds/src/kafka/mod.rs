@@ -1,6 +1,7 @@
 //! Apache Kafka: topics and groups, records as scripts, leases by prefix. Redpanda uses its protocol part too.
 
 mod backup;
+mod browse;
 mod deliveries;
 mod diagnosis;
 mod faults;
@@ -45,7 +46,7 @@ impl ServiceKind for KafkaKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, faults, workloads, browse);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];

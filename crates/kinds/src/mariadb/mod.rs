@@ -2,6 +2,7 @@
 
 mod backup;
 mod blueprint;
+mod browse;
 mod causes;
 mod csv;
 mod dump;
@@ -48,7 +49,7 @@ impl ServiceKind for MariadbKind {
         include_str!("docs.md")
     }
 
-    abilities!(probes, servers, provisions, scripts, leases, backups, transfers, golden, metrics, faults, workloads);
+    abilities!(probes, servers, provisions, scripts, leases, backups, transfers, golden, metrics, faults, workloads, browse);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

@@ -8,7 +8,7 @@ use std::time::Duration;
 use devenv_spec::OfKind;
 use tokio::time::timeout;
 
-pub use crate::capability::{Labels, Page};
+pub use crate::capability::{Labels, Page, PageSample};
 use crate::capability::{ProvisionContext, ServiceKind};
 
 /// Shorter than the scrape time-out, so that a server that hangs is reported as down.

@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use devenv_engine::{Engine, ExecInput, ExecRequest, ExecStream, SessionRequest};
 use devenv_spec::ServiceSpec;
 
-use super::{PostgresKind, access, exchange::leftovers, provision::identifier, spec::PostgresProvision};
+use super::{PostgresKind, access, browse, exchange::leftovers, provision::identifier, spec::PostgresProvision};
 use crate::{
     backup::{BackupError, former_name, printed, private, staged_name},
     capability::{Arrived, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, Way},
@@ -280,7 +280,7 @@ impl<'a> Server<'a> {
             ExecRequest { command, user: Some(self.system_user.to_owned()), environment: self.variables.clone(), ..ExecRequest::default() };
         let output = self.engine.exec(self.container, request).await?;
         if output.code == 0 {
-            Ok(output.stdout)
+            Ok(browse::without_role(&output.stdout))
         } else {
             Err(BackupError::refused("dump the roles", words(&String::from_utf8_lossy(&output.stderr))))
         }

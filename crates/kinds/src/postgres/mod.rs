@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod browse;
 mod diagnosis;
 mod exchange;
 mod faults;
@@ -49,7 +50,7 @@ impl ServiceKind for PostgresKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, transfers, golden, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, transfers, golden, faults, workloads, browse);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[

@@ -1,6 +1,7 @@
 //! Redis: ACL users, commands and keys as scripts, leases by numbered database, dumps.
 
 mod backup;
+mod browse;
 mod diagnosis;
 mod faults;
 mod fields;
@@ -39,7 +40,7 @@ impl ServiceKind for RedisKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, transfers, faults, workloads);
+    abilities!(rules, probes, servers, provisions, scripts, leases, metrics, backups, transfers, faults, workloads, browse);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];

@@ -28,7 +28,7 @@ impl ServiceKind for RedpandaKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, leases, backups, workloads of &kafka::KIND);
+    abilities!(rules, leases, backups, workloads, browse of &kafka::KIND);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField::scripts(&["init"]), FileField::scripts(&["seed"])];

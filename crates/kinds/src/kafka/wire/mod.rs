@@ -9,6 +9,8 @@ mod login;
 mod offsets;
 mod removal;
 
+pub use offsets::Offset;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},

@@ -15,17 +15,27 @@ pub struct Offset {
 }
 
 const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// The offset that the next record of each partition gets; partitions that this broker does not lead are left out.
     pub async fn ends(&mut self, topics: &[(String, u32)]) -> Result<Vec<Offset>, WireError> {
+        self.listed(topics, LATEST).await
+    }
+
+    /// The offset of the oldest record that each partition still has.
+    pub async fn starts(&mut self, topics: &[(String, u32)]) -> Result<Vec<Offset>, WireError> {
+        self.listed(topics, EARLIEST).await
+    }
+
+    async fn listed(&mut self, topics: &[(String, u32)], which: i64) -> Result<Vec<Offset>, WireError> {
         let mut body = BytesMut::new();
         body.put_i32(-1);
         put_array(&mut body, topics, |body, (topic, partitions)| {
             put_string(body, topic);
             put_array(body, &(0..*partitions).collect::<Vec<_>>(), |body, partition| {
                 body.put_u32(*partition);
-                body.put_i64(LATEST);
+                body.put_i64(which);
             });
         });
         let mut answer = self.call(2, 1, body).await?;

@@ -4,13 +4,14 @@
 //! line appears in the server's log, if everything is as requested. If it was so before, all queries are sent at once.
 
 mod database;
-mod password;
+pub(super) mod password;
 mod reset_password;
 pub mod settings;
 mod superuser;
 
 pub use super::access::SUPERUSER;
 pub use reset_password::reset_superuser_password;
+pub(super) use superuser::SESSION;
 pub use superuser::Superuser;
 
 use std::collections::HashMap;

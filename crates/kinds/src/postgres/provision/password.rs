@@ -6,7 +6,7 @@ use pbkdf2::pbkdf2_hmac_array;
 use sha2::{Digest, Sha256};
 
 /// `SCRAM-SHA-256$rounds:salt$stored key:server key`; any other kind of verifier is replaced.
-pub(super) fn matches(verifier: &str, password: &str) -> bool {
+pub(in crate::postgres) fn matches(verifier: &str, password: &str) -> bool {
     parse(verifier).is_some_and(|(rounds, salt, stored)| {
         let salted = pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, rounds);
         let Ok(client) = Hmac::<Sha256>::new_from_slice(&salted) else { return false };

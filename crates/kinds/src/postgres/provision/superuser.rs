@@ -10,7 +10,7 @@ use crate::{
 
 /// devenv's statements are not logged, and a database's settings do not affect them. Their effects are
 /// provisioned again at the next start, so no commit waits for the disk: data that must not be lost is in the same WAL.
-const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+pub(in crate::postgres) const SESSION: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
     -c log_duration=off -c statement_timeout=0 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off -c search_path=public -c client_min_messages=warning \
     -c row_security=on -c synchronous_commit=off";
@@ -30,7 +30,7 @@ impl Superuser {
     pub fn config(&self, application: &str, database: &str) -> Config {
         let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
         let mut config = login.config(application);
-        config.options(OPTIONS);
+        config.options(SESSION);
         config
     }
 

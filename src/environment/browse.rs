@@ -1,0 +1,148 @@
+//! What is in an environment now: data of its servers, traces, metrics. Nothing here changes anything, but for one record that is
+//! produced on request.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use devenv_api::{
+    ApiError, ErrorCode, Metrics, Outline, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Sample, ServiceState, Traces,
+    TracesRequest,
+};
+use devenv_kinds::{
+    browse::{self, BrowseError, NewRecord, ReadQuery, RowsPage, TraceQuery},
+    metrics::Page,
+    provision::ProvisionContext,
+};
+use devenv_spec::ServiceSpec;
+
+use super::Environment;
+use crate::{error::describe, reconcile::CommandError};
+
+/// The longest statement, in bytes.
+const LONGEST_STATEMENT: usize = 64 << 10;
+/// The largest record that can be produced, in bytes.
+const LARGEST_RECORD: usize = 1 << 20;
+
+impl Environment {
+    pub(crate) async fn outline(&self, service: &str, filter: Option<&str>) -> Result<Outline, ApiError> {
+        let service = self.running(service).await?;
+        browse::outline(&service, filter, &self.browsing()).await.map_err(|error| refused(&error))
+    }
+
+    pub(crate) async fn rows(&self, request: RowsRequest) -> Result<Rows, ApiError> {
+        let service = self.running(&request.service).await?;
+        let RowsRequest { group, item, offset, limit, filter, sort, .. } = request;
+        let page = RowsPage { group, item, offset, limit, filter, sort };
+        browse::rows(&service, &page, &self.browsing()).await.map_err(|error| refused(&error))
+    }
+
+    /// The rows of one statement that only reads.
+    pub(crate) async fn query(&self, request: QueryRequest) -> Result<Rows, ApiError> {
+        bounded("statement", request.text.len(), LONGEST_STATEMENT)?;
+        let service = self.running(&request.service).await?;
+        let query = ReadQuery { database: request.database, text: request.text, limit: request.limit, time: browse::STATEMENT };
+        browse::query(&service, &query, &self.browsing()).await.map_err(|error| refused(&error))
+    }
+
+    pub(crate) async fn produce(&self, request: ProduceRequest) -> Result<Produced, ApiError> {
+        let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let size = request.value.len() + request.key.as_ref().map_or(0, String::len) + headers;
+        bounded("record", size, LARGEST_RECORD)?;
+        let service = self.running(&request.service).await?;
+        let record = NewRecord { topic: request.topic, key: request.key, value: request.value, headers: request.headers };
+        browse::produce(&service, &record, &self.browsing()).await.map_err(|error| refused(&error))
+    }
+
+    /// From the first service of the environment that collects traces.
+    pub(crate) async fn traces(&self, request: TracesRequest) -> Result<Traces, ApiError> {
+        let spec = self.spec().await?;
+        let query = TraceQuery {
+            id: request.id,
+            service: request.service,
+            operation: request.operation,
+            min_duration: request.min_duration_ms.map(Duration::from_millis),
+            tags: request.tags,
+            limit: request.limit,
+        };
+        let Some(traces) = browse::traces(spec.services.values(), &query).await else {
+            return Err(ApiError::new(ErrorCode::NotFound, "no service of this environment collects traces")
+                .hint("add one to the profile, as in `devenv init jaeger`"));
+        };
+        traces.map_err(|error| refused(&error))
+    }
+
+    /// The current metrics of the environment, its containers and its servers.
+    pub(crate) async fn metrics(&self) -> Result<Metrics, ApiError> {
+        let page = self.metrics.of_environment().await.ok_or(CommandError::NotUp)?;
+        let mut samples = samples("", &page);
+        let status = self.handle.status();
+        let ready = status.services.iter().filter(|service| service.state == ServiceState::Ready);
+        let asked = ready.map(|service| async move { (&service.name, self.metrics.of_service(&service.name).await) });
+        for (name, page) in futures_util::future::join_all(asked).await {
+            samples.extend(page.iter().flat_map(|page| self::samples(name, page)));
+        }
+        Ok(Metrics { samples })
+    }
+
+    async fn running(&self, name: &str) -> Result<ServiceSpec, ApiError> {
+        self.activity.note();
+        let spec = self.spec().await?;
+        let (name, service) = spec.services.get_key_value(name).ok_or_else(|| CommandError::NoService(name.to_owned()))?;
+        self.instance(name)?;
+        Ok(service.clone())
+    }
+
+    fn browsing(&self) -> ProvisionContext {
+        ProvisionContext { vault: self.vault.clone(), authority: Some(self.runtime.authority().to_owned()), again: true }
+    }
+}
+
+/// A sample's own label `service` says which service it is about.
+fn samples(service: &str, page: &Page) -> Vec<Sample> {
+    let sample = |(name, sample): (&'static str, &devenv_kinds::metrics::PageSample)| {
+        let mut labels: BTreeMap<String, String> = sample.labels.iter().cloned().collect();
+        let service = labels.remove("service").unwrap_or_else(|| service.to_owned());
+        Sample { service, name: name.to_owned(), labels, value: sample.value, unit: unit(name).map(str::to_owned) }
+    };
+    // JSON has no other numbers.
+    page.samples().filter(|(_, sample)| sample.value.is_finite()).map(sample).collect()
+}
+
+/// By the end of a metric's name, as Prometheus writes it.
+fn unit(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    ["bytes", "seconds", "ratio"].into_iter().find(|unit| name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
+}
+
+fn bounded(what: &str, size: usize, largest: usize) -> Result<(), ApiError> {
+    if size <= largest {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Usage, format!("the {what} has {size} bytes, and at most {largest} are allowed")))
+}
+
+fn refused(error: &BrowseError) -> ApiError {
+    let code = match error {
+        BrowseError::Refused(_) | BrowseError::Secret(_) => ErrorCode::Failed,
+        BrowseError::NotFound(_) => ErrorCode::NotFound,
+        BrowseError::Unsupported(_) => ErrorCode::Usage,
+        BrowseError::Late(_) => ErrorCode::TimedOut,
+    };
+    ApiError::new(code, describe(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_names_its_service_and_its_unit() {
+        let mut page = Page::default();
+        page.gauge("devenv_service_memory_bytes", "M.", &[("service", "db")], 7.0);
+        page.counter("devenv_service_cpu_seconds_total", "C.", &[("service", "db")], f64::NAN);
+        page.gauge("pg_up", "U.", &[], 1.0);
+        let found: Vec<_> = samples("web", &page).into_iter().map(|sample| (sample.service, sample.name, sample.unit)).collect();
+        let of = |service: &str, name: &str, unit: Option<&str>| (service.to_owned(), name.to_owned(), unit.map(str::to_owned));
+        assert_eq!(found, [of("db", "devenv_service_memory_bytes", Some("bytes")), of("web", "pg_up", None)]);
+        assert_eq!(unit("devenv_service_cpu_seconds_total"), Some("seconds"));
+    }
+}
