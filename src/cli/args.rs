@@ -7,8 +7,8 @@ use devenv_api::ApiError;
 
 use super::{
     backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, failure::usage,
-    gc, help, hook, images, lease, ledger, list, logs, man, new, operations, plan, profiles, render, run, services, snapshot, status,
-    suggest, test, trust, up, validate, wait, why,
+    gc, help, hook, images, lease, ledger, list, logs, man, mcp, new, openapi, operations, plan, profiles, render, run, services, snapshot,
+    status, suggest, test, trust, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Daemon(daemon::Arguments),
     Completions(completions::Arguments),
     Hook(hook::Arguments),
+    Mcp(mcp::Arguments),
+    Openapi(openapi::Arguments),
     Man(man::Arguments),
     Help(help::Arguments),
 }
@@ -105,12 +107,12 @@ pub(crate) enum Command {
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
     ("Inspection", &["status", "list", "logs", "events", "why", "operations"]),
-    ("Access", &["env", "exec", "run", "psql", "redis", "open"]),
+    ("Access", &["env", "exec", "run", "psql", "redis", "open", "mcp"]),
     ("Testing", &["test", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
     ("Profiles", &["new", "plan", "config", "validate", "profiles", "render", "trust"]),
-    ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon"]),
+    ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon", "openapi"]),
     ("Shell", &["completions", "hook", "man", "help"]),
 ];
 

@@ -50,7 +50,9 @@ mod ledger;
 mod list;
 mod logs;
 mod man;
+mod mcp;
 mod new;
+mod openapi;
 mod operations;
 mod plan;
 mod profiles;
@@ -263,6 +265,8 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Daemon(arguments) => daemon::run(&arguments, session).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Hook(arguments) => hook::run(&arguments, session).await,
+        Command::Mcp(arguments) => mcp::run(&arguments, session).await,
+        Command::Openapi(arguments) => openapi::run(&arguments, session),
         Command::Man(arguments) => man::run(&arguments, session),
         Command::Help(arguments) => help::run(&arguments, session),
     }

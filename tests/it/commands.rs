@@ -61,6 +61,8 @@ const LINES: &[(i32, &str)] = &[
     (125, "psql nothing"),
     (125, "redis nothing"),
     (0, "operations"),
+    (0, "openapi"),
+    (0, "mcp"),
     (0, "hook bash"),
     (0, "hook bash --changes"),
     (0, "man"),
