@@ -8,7 +8,7 @@ use devenv_api::ApiError;
 use super::{
     backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, failure::usage,
     gc, help, hook, images, lease, ledger, list, logs, man, mcp, new, openapi, operations, plan, profiles, render, run, services, snapshot,
-    status, suggest, test, trust, up, validate, wait, why,
+    status, suggest, test, top, trust, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -62,6 +62,7 @@ pub(crate) enum Command {
     Events(events::Arguments),
     Why(why::Arguments),
     Operations(operations::Arguments),
+    Top(top::Arguments),
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
@@ -106,7 +107,7 @@ pub(crate) enum Command {
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
-    ("Inspection", &["status", "list", "logs", "events", "why", "operations"]),
+    ("Inspection", &["status", "list", "logs", "events", "why", "operations", "top"]),
     ("Access", &["env", "exec", "run", "psql", "redis", "open", "mcp"]),
     ("Testing", &["test", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),

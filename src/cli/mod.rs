@@ -62,6 +62,7 @@ mod services;
 mod snapshot;
 mod status;
 mod test;
+mod top;
 mod trust;
 mod up;
 mod validate;
@@ -229,6 +230,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Logs(arguments) => logs::run(&arguments, session).await,
         Command::Events(arguments) => events::run(&arguments, session).await,
         Command::Why(arguments) => why::run(&arguments, session).await,
+        Command::Top(arguments) => top::run(&arguments, session).await,
         Command::Operations(arguments) => operations::run(&arguments, session).await,
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,

@@ -136,7 +136,7 @@ fn declared_secrets(environment: &Environment, profile: &Profile) -> Result<(), 
 fn parsed(document: serde_json::Value) -> Result<Profile, ApiError> {
     serde_json::from_value(document).map_err(|error| {
         let message = format!("cannot decode the profile that the client sent: {error}");
-        ApiError::new(ErrorCode::Internal, message)
+        ApiError::new(ErrorCode::Usage, message)
             .hint("the daemon may be of another version than this command: run `devenv daemon stop` and try again")
     })
 }

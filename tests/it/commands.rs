@@ -61,6 +61,7 @@ const LINES: &[(i32, &str)] = &[
     (125, "psql nothing"),
     (125, "redis nothing"),
     (0, "operations"),
+    (2, "top"),
     (0, "openapi"),
     (0, "mcp"),
     (0, "hook bash"),

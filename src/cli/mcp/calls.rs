@@ -78,8 +78,13 @@ impl<'a> Agent<'a> {
         };
         self.may(known.scope, tool)?;
         let client = self.session.client().await.map_err(told)?;
-        self.note(&client, tool, &arguments).await;
-        let result = self.carry_out(&client, tool, arguments).await?;
+        let service = arguments.get("service").and_then(Value::as_str).map(str::to_owned);
+        let is_noted = self.note(&client, tool, service.clone()).await;
+        let result = self.carry_out(&client, tool, arguments).await;
+        if !is_noted {
+            self.note(&client, tool, service).await;
+        }
+        let result = result?;
         let secrets = self.secrets(&client).await;
         Ok(shortened(masked(result, &secrets)))
     }
@@ -93,11 +98,10 @@ impl<'a> Agent<'a> {
             .hint(format!("a person can allow it: start the server with `devenv mcp --allow {scope}`")))
     }
 
-    /// An environment that does not exist yet has no events.
-    async fn note(&self, client: &Client, tool: &str, arguments: &Value) {
-        let Ok(target) = self.session.target() else { return };
-        let service = arguments.get("service").and_then(Value::as_str).map(str::to_owned);
-        let _ = client.note_call(&AgentCall { target, agent: self.name.borrow().clone(), tool: tool.to_owned(), service }).await;
+    /// Whether the call is an event now: an environment that does not exist yet has none.
+    async fn note(&self, client: &Client, tool: &str, service: Option<String>) -> bool {
+        let Ok(target) = self.session.target() else { return false };
+        client.note_call(&AgentCall { target, agent: self.name.borrow().clone(), tool: tool.to_owned(), service }).await.is_ok()
     }
 
     async fn carry_out(&self, client: &Client, tool: &str, arguments: Value) -> Result<String, ApiError> {

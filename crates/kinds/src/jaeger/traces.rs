@@ -97,7 +97,11 @@ async fn ask<T: DeserializeOwned>(port: u16, path: &str, words: &[(&str, String)
         return Err(BrowseError::Refused(format!("Jaeger's answer has more than {} MiB: ask for fewer traces", LARGEST >> 20)));
     }
     let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-        BrowseError::Refused(if status.is_success() { format!("Jaeger's answer is not understood: {error}") } else { format!("Jaeger answers {status}") })
+        BrowseError::Refused(if status.is_success() {
+            format!("Jaeger's answer is not understood: {error}")
+        } else {
+            format!("Jaeger answers {status}")
+        })
     })?;
     if let Some(error) = answer.errors.into_iter().flatten().next() {
         return Err(BrowseError::Refused(format!("Jaeger: {}", error.msg)));

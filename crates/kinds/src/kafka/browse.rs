@@ -225,7 +225,8 @@ impl Broker {
             .set("isolation.level", "read_committed");
         let consumer: BaseConsumer = config.create()?;
         let deadline = Instant::now() + READING;
-        let wanted = if page.filter.is_some() || page.sort.is_some() { MOST_RECORDS } else { page.offset as i64 + i64::from(page.limit) + 1 };
+        let wanted =
+            if page.filter.is_some() || page.sort.is_some() { MOST_RECORDS } else { page.offset as i64 + i64::from(page.limit) + 1 };
         let wanted = wanted.min(MOST_RECORDS);
         let (mut from, mut open, mut left_out) = (TopicPartitionList::new(), HashMap::new(), false);
         for partition in 0..partitions {

@@ -99,16 +99,19 @@ impl Server {
 }
 
 async fn databases(session: &mut Session, filter: Option<&str>) -> Result<Vec<DataGroup>, Error> {
-    let names = session.rows(&format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM} ORDER BY 1")).await?;
+    let names =
+        session.rows(&format!("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM} ORDER BY 1")).await?;
     let mut groups = Vec::new();
     for name in names.into_iter().flatten().flatten() {
         let wanted = filter.map(|text| format!(" AND LOCATE({}, TABLE_NAME) > 0", literal(text))).unwrap_or_default();
-        let tables = session.rows(&format!(
-            "SELECT TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH + INDEX_LENGTH, TABLE_COMMENT FROM information_schema.TABLES \
+        let tables = session
+            .rows(&format!(
+                "SELECT TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH + INDEX_LENGTH, TABLE_COMMENT FROM information_schema.TABLES \
              WHERE TABLE_SCHEMA = {}{wanted} ORDER BY 1 LIMIT {}",
-            literal(&name),
-            MOST_ITEMS + 1
-        )).await?;
+                literal(&name),
+                MOST_ITEMS + 1
+            ))
+            .await?;
         let items = tables.into_iter().filter_map(item).collect();
         groups.push(DataGroup { name, kind: DataGroupKind::Database, items, more: false });
     }
@@ -130,12 +133,14 @@ fn item(row: Texts) -> Option<DataItem> {
 
 /// `None` if there is no such table.
 async fn table_rows(session: &mut Session, page: &RowsPage) -> Result<Option<Rows>, Error> {
-    let found = session.rows(&format!(
-        "SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_KEY FROM information_schema.COLUMNS \
+    let found = session
+        .rows(&format!(
+            "SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_KEY FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND TABLE_SCHEMA NOT IN {SYSTEM} ORDER BY ORDINAL_POSITION",
-        literal(&page.group),
-        literal(&page.item)
-    )).await?;
+            literal(&page.group),
+            literal(&page.item)
+        ))
+        .await?;
     let (mut columns, mut key) = (Vec::new(), Vec::new());
     for row in found {
         if let [Some(name), kind, of_key] = &row[..] {
@@ -188,11 +193,13 @@ async fn provide_reader(session: &mut Session, password: &str) -> Result<(), Err
     if known.into_iter().flatten().flatten().next().as_deref() != Some("1") {
         session.run(&format!("CREATE OR REPLACE USER {user} IDENTIFIED BY {password}")).await?;
     }
-    let closed = session.rows(&format!(
-        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM} AND NOT EXISTS \
+    let closed = session
+        .rows(&format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM} AND NOT EXISTS \
          (SELECT 1 FROM mysql.db WHERE User = {} AND REPLACE(REPLACE(Db, '\\\\_', '_'), '\\\\%', '%') = SCHEMA_NAME AND Select_priv = 'Y')",
-        literal(READER)
-    )).await?;
+            literal(READER)
+        ))
+        .await?;
     for database in closed.into_iter().flatten().flatten() {
         session.run(&format!("GRANT SELECT, SHOW VIEW ON {}.* TO {user}", grantable(&database))).await?;
     }

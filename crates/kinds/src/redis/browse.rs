@@ -174,7 +174,12 @@ async fn elements(connection: &mut MultiplexedConnection, page: &RowsPage) -> Re
 }
 
 /// The elements of a hash or a set, by their names.
-async fn scanned(connection: &mut MultiplexedConnection, question: &str, key: &[u8], width: usize) -> Result<Vec<Vec<Value>>, SessionError> {
+async fn scanned(
+    connection: &mut MultiplexedConnection,
+    question: &str,
+    key: &[u8],
+    width: usize,
+) -> Result<Vec<Vec<Value>>, SessionError> {
     let (mut cursor, mut rows) = (0u64, Vec::new());
     loop {
         let (next, found): (u64, Vec<Value>) = cmd(question).arg(key).arg(cursor).arg("COUNT").arg(STEP).query_async(connection).await?;

@@ -50,9 +50,10 @@ impl Browse for PostgresKind {
     async fn rows(&self, service: &ServiceSpec, page: &RowsPage, cx: &ProvisionContext) -> Result<Rows, BrowseError> {
         let server = Server::of(service, cx)?;
         server.open(Some(&page.group)).await?;
-        server.read(&page.group, |client| async move { table_rows(&client, page).await }).await?.ok_or_else(|| {
-            BrowseError::NotFound(format!("the database `{}` has no table or view `{}`", page.group, page.item))
-        })
+        server
+            .read(&page.group, |client| async move { table_rows(&client, page).await })
+            .await?
+            .ok_or_else(|| BrowseError::NotFound(format!("the database `{}` has no table or view `{}`", page.group, page.item)))
     }
 
     async fn query(&self, service: &ServiceSpec, query: &ReadQuery, cx: &ProvisionContext) -> Result<Rows, BrowseError> {

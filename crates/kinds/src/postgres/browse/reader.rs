@@ -26,6 +26,8 @@ use crate::{
 const ROLE: &str = "devenv_reader";
 /// Without any right by itself; row security would hide rows from it.
 const PLAIN: &str = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT BYPASSRLS";
+/// The most that one session may write to temporary files.
+const SPILLED: &str = "512MB";
 const APPLICATION: &str = "devenv-browse";
 
 /// A server, and two ways to log in.
@@ -119,7 +121,11 @@ impl Server {
         }
         let verifier = literal(&postgres_protocol::password::scram_sha_256(self.reader_password.as_bytes()));
         let action = if found.is_empty() { "CREATE" } else { "ALTER" };
-        client.batch_execute(&format!("{action} ROLE {ROLE} WITH {PLAIN} PASSWORD {verifier}; GRANT pg_read_all_data TO {ROLE}")).await
+        // A statement that sorts without end would fill the disk until its time is up.
+        let limit = format!("ALTER ROLE {ROLE} SET temp_file_limit = '{SPILLED}'");
+        client
+            .batch_execute(&format!("{action} ROLE {ROLE} WITH {PLAIN} PASSWORD {verifier}; GRANT pg_read_all_data TO {ROLE}; {limit}"))
+            .await
     }
 
     /// The databases are closed to everybody but their owners.
@@ -176,7 +182,9 @@ impl Server {
     fn refused(&self, error: &Error) -> BrowseError {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         match cause.filter(|cause| cause.kind() == io::ErrorKind::InvalidData) {
-            Some(_) => BrowseError::Refused(format!("the answer has more than {} MiB: select fewer or shorter values", LONGEST_ANSWER >> 20)),
+            Some(_) => {
+                BrowseError::Refused(format!("the answer has more than {} MiB: select fewer or shorter values", LONGEST_ANSWER >> 20))
+            }
             None => BrowseError::Refused(words(self.port, error)),
         }
     }
