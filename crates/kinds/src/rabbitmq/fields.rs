@@ -67,9 +67,10 @@ const COOKIE_FILE: &str = "/run/devenv/.erlang.cookie";
 const COOKIE: &str = "erlang.cookie";
 const DEFINITIONS: &str = "/run/devenv/rabbitmq-definitions.json";
 /// Idle threads sleep instead of spinning, and no other node can connect.
-const ERLANG: &str =
-    "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1} -run file eval /run/devenv/queues.erl";
-/// What keeps quorum queues through a kill; its top says why. Named by [`ERLANG`].
+const ERLANG: &str = "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}";
+/// At the front of the runtime's arguments, because those at the end are evaluated after the broker has accepted clients.
+const ERLANG_FIRST: &str = "-run file eval /run/devenv/queues.erl";
+/// What keeps quorum queues through a kill; its top says why. Named by [`ERLANG_FIRST`].
 const QUEUES_FILE: &str = "/run/devenv/queues.erl";
 const QUEUES: &str = include_str!("queues.erl");
 
@@ -96,6 +97,7 @@ impl Describe for Rabbitmq {
             ("RABBITMQ_NODENAME", "rabbit@localhost"),
             ("ERL_EPMD_ADDRESS", "127.0.0.1"),
             ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG),
+            ("ERL_AFLAGS", ERLANG_FIRST),
         ] {
             container.environment.insert(name.into(), Template::text(value));
         }
@@ -241,7 +243,8 @@ mod tests {
         variable: HOME=/run/devenv
         variable: RABBITMQ_NODENAME=rabbit@localhost
         variable: ERL_EPMD_ADDRESS=127.0.0.1
-        variable: RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1} -run file eval /run/devenv/queues.erl
+        variable: RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}
+        variable: ERL_AFLAGS=-run file eval /run/devenv/queues.erl
         mount: volume data at /var/lib/rabbitmq
         port: 127.0.0.1:20000 -> 5672
         port: 127.0.0.1:20001 -> 15672
@@ -254,37 +257,48 @@ mod tests {
         file: /run/devenv/.erlang.cookie 0400 999:999
           ${secret:queue/erlang.cookie}
         file: /run/devenv/queues.erl 0400 999:999
-          %% Evaluated by RabbitMQ's runtime once the broker has booted.
+          %% Evaluated by each Erlang runtime of the container before anything else; the tools' runtimes do nothing with it.
           %%
           %% Ra, the Raft library under quorum queues, keeps the directory that leads from a queue to its log in `names.dets`, and
           %% writes it about a second late. A broker that is killed in between does not find the log of a queue that was just
           %% declared: it gives the queue a new, empty member, which loses confirmed messages, and that member never elects itself,
-          %% which leaves the queue without a leader for ever. So the directory is written as soon as a queue is entered, and a
-          %% member that has never seen an election is made to hold one.
-          spawn(fun() ->
-              {module, _} = code:ensure_loaded(ra_directory),
-              Tables = fun() -> [Table || Table <- dets:all(), filename:basename(dets:info(Table, filename)) =:= "names.dets"] end,
-              Members = fun(System) -> try ra_directory:list_registered(System) catch _:_ -> [] end end,
-              Elect = fun(Name) ->
-                  try
-                      #{state := follower, term := 0} = ra:key_metrics({Name, node()}),
-                      ra:trigger_election({Name, node()})
-                  catch _:_ -> ok end
-              end,
-              Watch = fun Watch(Quiet) ->
-                  receive
-                      {trace, _, return_from, _, _} -> [dets:sync(Table) || Table <- Tables()], Watch(500);
-                      _ -> Watch(Quiet)
-                  after Quiet ->
-                      [Elect(Name) || System <- [quorum_queues, coordination], {Name, _} <- Members(System)],
-                      Watch(infinity)
-                  end
-              end,
-              erlang:trace_pattern({ra_directory, register_name, '_'}, [{'_', [], [{return_trace}]}], [global]),
-              erlang:trace(all, true, [call]),
-              [dets:sync(Table) || Table <- Tables()],
-              Watch(0)
-          end).
+          %% which leaves the queue without a leader for ever. So the directory is written as soon as a queue is entered, from the
+          %% first queue on: this must run before the broker accepts clients. A member that has never seen an election is made to
+          %% hold one.
+          Sync = fun() -> [catch dets:sync(Table) || Table <- dets:all(), filename:basename(dets:info(Table, filename)) =:= "names.dets"] end,
+          Members = fun(System) -> try ra_directory:list_registered(System) catch _:_ -> [] end end,
+          Elect = fun(Name) ->
+              try
+                  #{state := follower, term := 0} = ra:key_metrics({Name, node()}),
+                  ra:trigger_election({Name, node()})
+              catch _:_ -> ok end
+          end,
+          IsBooted = fun() -> try rabbit_boot_state:get() =:= ready catch _:_ -> false end end,
+          Watch = fun Watch(Quiet) ->
+              receive
+                  {trace, _, return_from, _, _} -> Sync(), Watch(500);
+                  _ -> Watch(Quiet)
+              after Quiet ->
+                  Next = case IsBooted() of true -> infinity; false -> 500 end,
+                  [Elect(Name) || System <- [quorum_queues, coordination], {Name, _} <- Members(System)],
+                  Watch(Next)
+              end
+          end,
+          Start = fun Start() ->
+              case code:ensure_loaded(ra_directory) of
+                  {module, _} ->
+                      erlang:trace_pattern({ra_directory, register_name, '_'}, [{'_', [], [{return_trace}]}], [global]),
+                      erlang:trace(all, true, [call]),
+                      Sync(),
+                      Watch(500);
+                  _ ->
+                      receive after 10 -> Start() end
+              end
+          end,
+          case init:get_argument(boot) of
+              {ok, [["no_dot_erlang"] | _]} -> ok;
+              _ -> spawn(fun() -> process_flag(priority, high), Start() end)
+          end.
         file: /run/devenv/rabbitmq-definitions.json 0400 999:999
           {"users":[{"name":"devenv","tags":["administrator"],"password":"${secret:queue/devenv}"}],"vhosts":[{"name":"/"}],"permissions":[{"user":"devenv","vhost":"/","configure":".*","write":".*","read":".*"}]}
         probe: {"rabbitmq":{"port":20000,"user":"devenv","password":"queue/devenv","vhost":"/"}}

@@ -145,7 +145,6 @@ async fn confirmed_messages_are_counted_and_those_that_no_queue_takes_are_refuse
 
 /// Messages that are confirmed right after their queue was declared, and a kill right after that.
 #[tokio::test]
-#[ignore = "on a busy machine the queue still counts nothing 10 s after the broker is ready: a known fault"]
 async fn confirmed_messages_survive_a_kill() {
     let (_secrets, vault) = vault();
     let (amqp, management) = (free_port(), free_port());
