@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
 
 use devenv_kinds::{
     Kind,
-    describe::{Connection, Context, Description, FIGURES, Facts, FirstStart, PortNeed},
+    describe::{Connection, Context, Description, Facts, FirstStart, METRICS_PORT, PortNeed},
 };
 use devenv_spec::{
     Condition, EnvironmentId, EnvironmentSpec, Image, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction, Resources,
@@ -294,12 +294,12 @@ impl Compiler<'_> {
 
     /// On the network's gateway, at the port that was leased for the first service that needs metrics.
     fn metrics_address(&self) -> Option<SocketAddrV4> {
-        let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&FIGURES));
+        let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&METRICS_PORT));
         Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))
     }
 
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
-        let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != FIGURES);
+        let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != METRICS_PORT);
         leased
             .map(|(container, host)| PublishedPort {
                 container: *container,

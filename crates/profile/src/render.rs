@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use devenv_compose::variable;
 use devenv_kinds::{
     capability::ServerFacts,
-    describe::{FIGURES, FirstStart},
+    describe::{FirstStart, METRICS_PORT},
 };
 use devenv_spec::{
     Condition, ContainerSpec, FileSpec, Mount, MountSource, Probe, RestartWhen, SecretRef, ServiceName, ServiceSpec, Template, sensitive,
@@ -144,7 +144,7 @@ impl Renderer<'_> {
         let mut service = Map::new();
         let shown = made.environment.values().map(Template::redacted).chain(made.command.iter().flatten().cloned()).collect::<Vec<_>>();
         let (mut expose, mut fixed) = (Vec::new(), Map::new());
-        for (port, host) in ports.iter().filter(|(port, _)| **port != FIGURES) {
+        for (port, host) in ports.iter().filter(|(port, _)| **port != METRICS_PORT) {
             let known = port != host || shown.iter().any(|text| text.contains(&format!("127.0.0.1:{host}")));
             if known {
                 fixed.insert(port.to_string(), json!(host));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use devenv_document::value::{image_name, not_zero, positive};
 use devenv_kinds::{
     capability::{KindReload, ServiceKind, ServiceNode, setting_names},
-    describe::{FIGURES, PortNeed},
+    describe::{METRICS_PORT, PortNeed},
 };
 
 use super::{
@@ -257,7 +257,7 @@ fn server_ports(service: &ServiceNode<'_>, findings: &mut Findings) {
     }
     // Fields that are wrong were reported, and say nothing of ports.
     let Some(kind) = convert::kind(service.node) else { return };
-    let needs: Vec<PortNeed> = kind.fields().ports().into_iter().filter(|need| need.container != FIGURES).collect();
+    let needs: Vec<PortNeed> = kind.fields().ports().into_iter().filter(|need| need.container != METRICS_PORT).collect();
     for (port, entry) in service.node.get("ports").into_iter().flat_map(Node::entries) {
         let Ok(number) = port.parse::<u16>() else { continue };
         if number == 0 || needs.iter().any(|need| need.known_as == number || need.container == number) {

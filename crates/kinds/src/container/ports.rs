@@ -4,7 +4,7 @@ use devenv_spec::{Protocol, PublishedPort, Template};
 use indexmap::IndexSet;
 
 use super::fields::Container;
-use crate::describe::{Connection, Context, FIGURES};
+use crate::describe::{Connection, Context, METRICS_PORT};
 
 impl Container {
     /// Its main port: the first one exposed, else the first one with a host port of its own.
@@ -44,7 +44,7 @@ impl Container {
 
     /// Every port with its address on the host.
     pub(super) fn published(&self, cx: &Context<'_>) -> Vec<PublishedPort> {
-        let leased = cx.ports.iter().filter(|(container, _)| **container != FIGURES);
+        let leased = cx.ports.iter().filter(|(container, _)| **container != METRICS_PORT);
         let mut first: Vec<u16> = Vec::new();
         let mut ports = Vec::new();
         for (container, host) in leased {

@@ -38,7 +38,7 @@ pub struct Context<'a> {
 }
 
 /// The lease of the host port at which the daemon serves metrics, under a container port that no container uses.
-pub const FIGURES: u16 = 2;
+pub const METRICS_PORT: u16 = 2;
 
 /// Facts about a service for other kinds.
 #[derive(Debug, Clone, Default, PartialEq)]

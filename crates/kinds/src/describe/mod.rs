@@ -17,7 +17,7 @@ use devenv_spec::{
 pub(crate) use connection::{AUTHORITY_IN_CONTAINER, AUTHORITY_VARIABLE, authority, in_url, in_url_part};
 pub use connection::{Clash, Connection};
 pub(crate) use context::HOST_FROM_CONTAINER;
-pub use context::{Context, DatabaseFacts, FIGURES, Facts, Metrics, MetricsEndpoint};
+pub use context::{Context, DatabaseFacts, Facts, METRICS_PORT, Metrics, MetricsEndpoint};
 pub use declared::Declared;
 
 /// How a kind describes one of its services, from its fields.

@@ -31,7 +31,7 @@ const QUERY: u16 = 16686;
 const OTLP_GRPC: u16 = 4317;
 const OTLP_HTTP: u16 = 4318;
 const HEALTH: u16 = 13133;
-const FIGURES: u16 = 8888;
+const METRICS: u16 = 8888;
 
 impl Describe for Jaeger {
     fn ports(&self) -> Vec<PortNeed> {
@@ -75,7 +75,7 @@ impl Describe for Jaeger {
         Facts {
             kind: "jaeger",
             address: Some((host.clone(), QUERY)),
-            metrics: Metrics::Served(MetricsEndpoint { host, port: FIGURES, path: "/metrics".to_owned() }),
+            metrics: Metrics::Served(MetricsEndpoint { host, port: METRICS, path: "/metrics".to_owned() }),
             ..Facts::default()
         }
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::describe::{Connection, Context, Describe, Description, FIGURES, Facts, Metrics, MetricsEndpoint, PortNeed};
+use crate::describe::{Connection, Context, Describe, Description, Facts, METRICS_PORT, Metrics, MetricsEndpoint, PortNeed};
 
 /// Prometheus, which scrapes the services of the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +52,7 @@ const CONFIGURATION: &str = "/etc/prometheus/prometheus.yml";
 
 impl Describe for Prometheus {
     fn ports(&self) -> Vec<PortNeed> {
-        vec![PortNeed::any(PORT), PortNeed::any(FIGURES)]
+        vec![PortNeed::any(PORT), PortNeed::any(METRICS_PORT)]
     }
 
     fn secrets(&self, _service: &str) -> Vec<SecretRef> {
