@@ -192,13 +192,19 @@ async fn confirmed_messages_survive_a_kill() {
     }
 
     // As with a broker that kept the directory of its queues in memory: the messages are gone, and the queue is of use again.
-    let change = |script: &str| assert!(docker(&["exec", &running.0, "sh", "-c", script]).status.success(), "{script}");
-    change("cd /run/devenv && cp -p queues.erl kept && : > queues.erl");
-    docker(&["restart", &running.0]);
-    is_ready().await;
+    let change = |arguments: &[&str], script: &str| {
+        let directory = "/var/lib/rabbitmq/mnesia/rabbit@localhost/quorum/rabbit@localhost";
+        let script = format!("cd {directory} && {script}");
+        let output = docker(&[arguments, &["sh", "-c", &script]].concat());
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    change(&["exec", &running.0], "cp -p names.dets names.kept");
     publish("third").await;
-    change("cd /run/devenv && cat kept > queues.erl");
-    kill().await;
+    docker(&["kill", &running.0]);
+    let image = service.container().unwrap().image.name();
+    change(&["run", "--rm", "--entrypoint", "env", "--volumes-from", &running.0, image], "mv names.kept names.dets");
+    docker(&["start", &running.0]);
+    is_ready().await;
     assert_eq!(read("third").await, 0);
     publish("third").await;
     kill().await;
