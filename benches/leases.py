@@ -131,7 +131,7 @@ def main():
         url = shared_url
         beside, _ = total(lambda _: shared(url), options.tests, 1)
         count = lambda: int(sh(["psql", "-XqAt", "-c", "SELECT count(*) FROM pg_database WHERE datname LIKE 'devenv_lease_%'", url], ok=0).stdout)
-        until("only the copies made ahead are left", lambda: count() <= 8, 60, 0.5)
+        until("only the copies made ahead are left", lambda: count() <= 32, 60, 0.5)
         left = count()
     each, _ = total(container_per_test, containers, options.parallel)
     figures = {

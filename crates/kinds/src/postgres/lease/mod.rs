@@ -9,8 +9,9 @@
 //!
 //! The most expensive part is the checkpoint that every drop waits for: it writes each file of each database
 //! made since the last one to the disk, and copies made in the meantime take as long. So drops are collected until no client
-//! asks for a while or they take too much of the disk, because drops at the same time share a checkpoint; and the newest copy
-//! is granted first: it is used and dropped before any checkpoint has written it.
+//! asks for a while or they take too much of the disk, because drops at the same time share a checkpoint; the newest copy
+//! is granted first: it is used and dropped before any checkpoint has written it; and copies that are left are written
+//! as soon as no client asks, so that the first drops of the next tests do not wait for that.
 
 mod copied;
 mod drops;
@@ -21,7 +22,7 @@ mod template;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -33,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use self::{
     copied::Copied,
     drops::PendingDrop,
-    pool::{DatabasePool, MAKING, Taken},
+    pool::{DatabasePool, MAKING, Taken, UNUSED},
     sessions::Sessions,
     template::{look, strategy, template_name},
 };
@@ -49,7 +50,9 @@ use crate::{
 };
 
 /// In mebibytes: beyond that, new leases wait, because disks fill faster than they empty.
-const LEFT: u32 = 160;
+const LEFT: u32 = 1024;
+/// Copies made ahead are written to the disk when no client has asked for this long.
+const QUIET: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_mins(1);
 
 impl Leases for PostgresKind {
@@ -122,6 +125,10 @@ struct Shared {
     /// Held by the task that drops.
     dropping: tokio::sync::Mutex<()>,
     left: Arc<Semaphore>,
+    /// A client asks for a lease.
+    asked: Notify,
+    /// Held by the task that writes copies to the disk.
+    writing: tokio::sync::Mutex<()>,
     work: TaskTracker,
 }
 
@@ -149,6 +156,8 @@ impl PostgresLeases {
             more: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
             left: Arc::new(Semaphore::new(LEFT as usize)),
+            asked: Notify::new(),
+            writing: tokio::sync::Mutex::default(),
             work: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -161,9 +170,11 @@ impl PostgresLeases {
             // The semaphore is never closed; everything is dropped in the end.
             drop(shared.left.acquire().await);
             let wanted = shared.database(database);
+            shared.asked.notify_one();
             let pool = self.pool(wanted, data).await?;
-            let taken = pool.take();
+            let taken = pool.take(Instant::now());
             self.fill(&pool, wanted);
+            self.watch(&pool);
             match taken {
                 Taken::Ready(name) => Ok(name),
                 Taken::Soon(copy) => Awaited { copy, leases: self }.copy().await,
@@ -184,13 +195,48 @@ impl PostgresLeases {
                     leases.discard(vec![name.clone()]);
                 }
                 match pool.arrive(made.map(|()| name)) {
-                    None => leases.fill(&pool, &wanted),
+                    None => {
+                        leases.fill(&pool, &wanted);
+                        if pool.is_full() {
+                            leases.write_when_quiet();
+                        }
+                    }
                     Some(Ok(outdated)) => leases.discard(vec![outdated]),
                     // The next lease tries again.
                     Some(Err(error)) => tracing::debug!(%error, "Cannot copy a database ahead of time."),
                 }
             });
         }
+    }
+
+    /// Drops copies that an unused pool does not need. The task keeps neither the pool nor the leases.
+    fn watch(&self, pool: &Arc<DatabasePool>) {
+        if !pool.needs_watch() {
+            return;
+        }
+        let (shared, pool) = (Arc::downgrade(&self.shared), Arc::downgrade(pool));
+        self.shared.work.spawn(async move {
+            loop {
+                tokio::time::sleep(UNUSED).await;
+                let (Some(shared), Some(pool)) = (shared.upgrade(), pool.upgrade()) else { return };
+                if let Some(surplus) = pool.shrink(Instant::now()) {
+                    return Self { shared }.discard(surplus);
+                }
+            }
+        });
+    }
+
+    /// Writes new copies to the disk once no client asks for a while.
+    fn write_when_quiet(&self) {
+        let shared = self.shared.clone();
+        self.shared.work.spawn(async move {
+            let Ok(_guard) = shared.writing.try_lock() else { return };
+            while tokio::time::timeout(QUIET, shared.asked.notified()).await.is_ok() {}
+            let written = async { shared.sessions.on(shared.sessions.client().await?, &["CHECKPOINT".to_owned()]).await };
+            if let Err(error) = written.await {
+                tracing::debug!(%error, "Cannot write copies of a database to the disk ahead of time.");
+            }
+        });
     }
 
     /// Ends every connection to the database and removes it, in the background.
