@@ -34,9 +34,11 @@ pub(super) fn find(command: &[String]) -> Result<(), (ExitStatus, ApiError)> {
     let Err(error) = devenv_processes::find_program(program, &here, path.as_deref()) else { return Ok(()) };
     let status = match &error {
         LaunchError::NotInPath { .. } | LaunchError::NoProgram(_) => ExitStatus::NOT_FOUND,
-        LaunchError::EmptyCommand | LaunchError::NoDirectory(_) | LaunchError::NotExecutable { .. } | LaunchError::Shim(_) => {
-            ExitStatus::CANNOT_RUN
-        }
+        LaunchError::EmptyCommand
+        | LaunchError::NoDirectory(_)
+        | LaunchError::NotExecutable { .. }
+        | LaunchError::NotLimited(_)
+        | LaunchError::Shim(_) => ExitStatus::CANNOT_RUN,
     };
     Err((status, ApiError::new(ErrorCode::Failed, error.to_string())))
 }

@@ -4,10 +4,11 @@ use std::{fs, path::Path};
 
 use devenv_api::{ApiError, Impairments};
 use devenv_engine::ContainerState;
+use devenv_processes::cgroup::Group;
 use devenv_spec::{ServiceName, Size};
 use futures_util::future::try_join_all;
 
-use super::{Faults, agent, cgroup::Group, device_volume};
+use super::{Faults, agent, device_volume};
 use crate::{runtime::loop_devices, store::Record};
 
 impl Faults {

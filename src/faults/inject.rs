@@ -12,6 +12,7 @@ use devenv_kinds::{
     capability::Effect,
     faults::{Action, Disk, ExpectedEffect, Injection, Suspended},
 };
+use devenv_processes::cgroup::{Group, Limits};
 use devenv_spec::{Resources, ServiceSpec};
 use futures_util::StreamExt;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +20,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Faults, HeldTasks,
     agent::{self, AgentError},
-    cgroup::{Group, Limits},
     device_volume, internal,
     observe::{ProbeOutcome, Question, milliseconds},
     undo_log::{Entry, Undo, UndoLog},

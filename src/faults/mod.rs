@@ -9,7 +9,6 @@
 
 mod active;
 mod agent;
-mod cgroup;
 mod heal;
 mod impairments;
 mod inject;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use devenv_api::Compared;
 use devenv_engine::{ContainerState, Engine, EngineError};
+use devenv_processes::cgroup::Group;
 use devenv_spec::{Resources, ServiceName};
 
 use super::{
     Faults,
-    cgroup::Group,
     site::Undone,
     undo_log::{Entry, Undo},
 };

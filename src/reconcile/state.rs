@@ -60,6 +60,8 @@ pub(crate) struct Service {
     pub(crate) came_back: bool,
     /// Events of its instance that arrived during an operation, handled when that has ended.
     pub(crate) meanwhile: Option<MissedEvent>,
+    /// A process that ended before its start was reported, by its id.
+    pub(crate) ended_early: Option<u32>,
     /// The engine has reported the last start: until then, an exit that it reports belongs to the previous run.
     pub(crate) start_heard: bool,
     /// It is starting because its files changed, and the result has not been reported yet.
@@ -186,6 +188,7 @@ impl Service {
             moved: false,
             came_back: false,
             meanwhile: None,
+            ended_early: None,
             start_heard: true,
             reloading: false,
             held_back: None,

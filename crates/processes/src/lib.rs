@@ -9,8 +9,10 @@
 //!
 //! It never decides whether a program should run.
 
+pub mod cgroup;
 mod command;
 mod control;
+mod limit;
 mod output;
 pub mod parent_death;
 mod protocol;
@@ -35,6 +37,7 @@ use tokio::{
     net::UnixStream,
 };
 
+use cgroup::Limits;
 use protocol::{Answer, Launch, Reply, Request, State};
 
 pub use protocol::{Ending, Exit, LaunchError};
@@ -79,6 +82,8 @@ pub struct StartRequest {
     pub variables: Vec<(String, String)>,
     /// The directory of the service's log.
     pub logs: PathBuf,
+    /// For all its processes together.
+    pub limits: Limits,
     /// The process shim's own directory. An earlier shim in it must have ended.
     pub shim: PathBuf,
 }
@@ -166,6 +171,7 @@ impl Supervisor {
             directory: request.directory,
             variables: request.variables,
             logs: request.logs,
+            limits: request.limits,
         };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(shim_error)?;
         signal::stop_ignoring();
@@ -251,8 +257,16 @@ impl Running {
     /// The processes that the program left running when it ended by itself, each as `NAME (process ID)`. They have been ended. Known
     /// once the program has ended.
     pub fn left_behind(&self) -> Vec<String> {
-        let state = State::read(&self.directory).filter(|now| now.marker == self.state.marker);
-        state.map(|state| state.left).unwrap_or_default()
+        self.last_state().map(|state| state.left).unwrap_or_default()
+    }
+
+    /// Whether the kernel has killed one of its processes because of its memory limit. Known once the program has ended.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.last_state().is_some_and(|state| state.out_of_memory)
+    }
+
+    fn last_state(&self) -> Option<State> {
+        State::read(&self.directory).filter(|now| now.marker == self.state.marker)
     }
 
     /// Ends all processes: sends each `signal` once, and SIGKILL after `grace`.

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{signal::Signal, tree::Process};
+use super::{cgroup::Limits, signal::Signal, tree::Process};
 
 const STATE: &str = "state.json";
 
@@ -24,6 +24,8 @@ pub(super) struct Launch {
     pub(super) directory: PathBuf,
     pub(super) variables: Vec<(String, String)>,
     pub(super) logs: PathBuf,
+    #[serde(default)]
+    pub(super) limits: Limits,
 }
 
 /// The outcome of a launch.
@@ -46,6 +48,8 @@ pub enum LaunchError {
     NoProgram(PathBuf),
     #[error("cannot execute `{}`: {reason}", program.display())]
     NotExecutable { program: PathBuf, reason: String },
+    #[error("cannot limit its memory or processors here: {0}")]
+    NotLimited(String),
     #[error("the process shim failed: {0}")]
     Shim(String),
 }
@@ -87,6 +91,9 @@ pub(super) struct State {
     /// The processes that the program left running when it ended by itself, each as `NAME (process ID)`. They have been ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) left: Vec<String>,
+    /// The kernel has killed one of its processes because of its memory limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) out_of_memory: bool,
 }
 
 /// How and when a program ended.

@@ -26,6 +26,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_
 
 use super::{
     MARKER, command, control,
+    limit::{self, Limited},
     output::{self, pump},
     protocol::{Answer, Ending, Exit, Launch, LaunchError, Reply, Request, State},
     signal::Signal,
@@ -53,6 +54,7 @@ struct Shared {
     /// The program, which leads its process group.
     group: Pid,
     directory: PathBuf,
+    limited: Limited,
     state: State,
 }
 
@@ -136,8 +138,21 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
     let path = launch.variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
     let program = command::find(name, &launch.directory, path)?;
     let started_at = Timestamp::now();
-    let child = Command::new(&program)
-        .arg0(name)
+    let limited = limit::prepare(&launch, path)?;
+    let mut command = match &limited {
+        // systemd makes the group, and replaces itself with the program.
+        Limited::ByScope(scope) => {
+            let mut command = Command::new(&scope.program);
+            command.args(&scope.arguments).arg(&program);
+            command
+        }
+        Limited::Not | Limited::ByGroup(_) => {
+            let mut command = Command::new(&program);
+            command.arg0(name);
+            command
+        }
+    };
+    command
         .args(arguments)
         .current_dir(&launch.directory)
         .env_clear()
@@ -146,9 +161,17 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout_writer)
-        .stderr(stderr_writer)
-        .spawn()
-        .map_err(|error| command::refusal(&program, &error))?;
+        .stderr(stderr_writer);
+    let spawned = match &limited {
+        Limited::ByGroup(group) => group.start_in(|| command.spawn()).map_err(LaunchError::NotLimited)?,
+        Limited::Not | Limited::ByScope(_) => command.spawn(),
+    };
+    let child = spawned.map_err(|error| {
+        limited.end();
+        command::refusal(&program, &error)
+    })?;
+    // The ends of the pipes that it holds for the program would keep them open.
+    drop(command);
 
     let state = State {
         marker: launch.marker,
@@ -159,12 +182,13 @@ fn start(directory: &Path, launch: Launch) -> Result<(Arc<Shared>, Streams), Lau
         started_at,
         exit: None,
         left: Vec::new(),
+        out_of_memory: false,
     };
     // Without this file a later daemon could not find the program; but it runs, and this daemon knows it.
     let _ = state.write(directory);
     let group =
         Pid::from_raw(child.id().cast_signed()).ok_or_else(|| LaunchError::Shim("a child has an id until it is awaited".to_owned()))?;
-    let shared = Shared { tree_state: Mutex::default(), changed: Condvar::new(), group, directory: directory.to_owned(), state };
+    let shared = Shared { tree_state: Mutex::default(), changed: Condvar::new(), group, directory: directory.to_owned(), limited, state };
     Ok((Arc::new(shared), Streams { stdout, stderr, log, listener }))
 }
 
@@ -194,7 +218,8 @@ fn keep(shared: &Arc<Shared>, streams: Streams) -> io::Result<()> {
     // Write the last lines to the log before the exit is reported.
     let _ = output.join();
     let left = std::mem::take(&mut shared.lock().left);
-    let state = State { exit: Some(exit), left, ..shared.state.clone() };
+    let out_of_memory = shared.limited.end();
+    let state = State { exit: Some(exit), left, out_of_memory, ..shared.state.clone() };
     let _ = state.write(&shared.directory);
     // The daemon may start the next process shim in this directory as soon as it learns of the exit.
     control::remove(&shared.directory);

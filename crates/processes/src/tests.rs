@@ -53,6 +53,7 @@ impl Place {
             directory: self.directory.path().to_owned(),
             variables: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("GREETING".to_owned(), "hello".to_owned())],
             logs: self.directory.path().join("logs"),
+            limits: Limits::default(),
             shim: self.directory.path().join("a-directory-with-a-name-that-is-longer-than-a-socket-address-may-be/".repeat(2)).join("api"),
         }
     }
@@ -278,6 +279,30 @@ async fn a_program_that_is_about_to_become_another_is_swept_like_any() {
         child.wait().unwrap();
         assert!(swept > 0 && ended.is_some(), "round {round}: {swept} swept, {ended:?}");
     }
+}
+
+#[tokio::test]
+async fn a_program_over_its_memory_limit_is_killed_and_its_control_group_removed() {
+    let limits = Limits { memory: Some(32 << 20), cpus: Some(1.0) };
+    match cgroup::Group::make(limits) {
+        Ok(group) => group.remove(),
+        Err(reason) => return eprintln!("no control groups here: {reason}"),
+    }
+    let place = Place::new();
+    // It keeps the last line, which does not end.
+    let request = StartRequest { limits, ..place.request(&["tail", "/dev/zero"]) };
+    let running = place.supervisor.start(request).await.unwrap();
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", running.pid)).unwrap_or_default();
+    let exit = tokio::time::timeout(DEADLINE, running.exited()).await.unwrap();
+    assert_eq!(exit.ending, Ending::Signal(9));
+    assert!(running.ran_out_of_memory());
+    assert!(groups.is_empty() || groups.contains(&format!("devenv-{}", running.shim)), "{groups}");
+    let left = groups.lines().filter_map(|line| line.rsplit_once(":memory:")).map(|(_, path)| format!("/sys/fs/cgroup/memory{path}"));
+    assert!(left.into_iter().all(|path| !std::path::Path::new(&path).exists()));
+
+    let running = place.shell("echo fine").await;
+    running.exited().await;
+    assert!(!running.ran_out_of_memory());
 }
 
 #[tokio::test]

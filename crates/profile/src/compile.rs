@@ -227,7 +227,11 @@ impl Compiler<'_> {
                 let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, MountSource::Volume(_)));
                 volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
             }
-            container.resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
+        }
+        let resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
+        match &mut workload {
+            Workload::Container(container) => container.resources = resources,
+            Workload::Process(process) => process.resources = resources,
         }
 
         let mut depends_on = service.depends_on.clone();

@@ -219,7 +219,7 @@ pub(super) struct ServiceFields {
     /// What to do when the service exits on its own.
     #[serde(default)]
     restart: Option<Restart>,
-    /// Resource limits.
+    /// Resource limits. Those of a `process` need control groups that this user may change; elsewhere the service fails with the reason.
     #[serde(default)]
     resources: ResourceLimits,
     /// Storage for the service's data.

@@ -240,6 +240,14 @@ pub struct ProcessSpec {
     /// The daemon holds these ports and gives the process other ones, so that versions can be swapped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fronted: bool,
+    #[serde(default, skip_serializing_if = "Resources::are_unlimited")]
+    pub resources: Resources,
+}
+
+impl Resources {
+    pub fn are_unlimited(&self) -> bool {
+        self.memory.is_none() && self.cpus.is_none()
+    }
 }
 
 impl ContainerSpec {

@@ -69,17 +69,7 @@ impl Actor {
                 let _ = reply.send(Box::new(self.record.clone()));
             }
             Command::Engine(event) => self.engine_event(&event),
-            Command::ProcessEnded { service, pid, code } => {
-                let ours = self
-                    .state
-                    .services
-                    .get(&service)
-                    .and_then(|service| service.life.instance())
-                    .is_some_and(|instance| instance.id == pid.to_string());
-                if ours {
-                    self.died(&service, code);
-                }
-            }
+            Command::ProcessEnded { service, pid, code } => self.process_ended(&service, pid, code),
             Command::EngineGone => {
                 if self.state.engine_answers {
                     self.events.emit(NewEvent::new("engine.gone", "the engine no longer answers"));

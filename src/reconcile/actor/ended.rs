@@ -136,6 +136,7 @@ impl Actor {
             Ok(instance) => {
                 let Some(service) = self.finish(name) else { return };
                 let run = instance.run;
+                let ended = ended || service.ended_early.take().is_some_and(|pid| pid.to_string() == instance.id);
                 service.life = Lifecycle::Running(instance);
                 service.provisioning = false;
                 self.emit(name, "service.started", format!("{name} was started, run {run}"));

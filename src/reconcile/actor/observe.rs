@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use devenv_engine::{ContainerState, EngineEvent, EngineEventKind};
-use devenv_spec::{ContainerSpec, ProcessSpec, RestartWhen, ServiceName, ServiceSpec, SpecHash, Workload};
+use devenv_spec::{ContainerSpec, ProcessSpec, Resources, RestartWhen, ServiceName, ServiceSpec, SpecHash, Workload};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
@@ -62,6 +62,16 @@ impl Actor {
             EngineEventKind::Unpaused => {
                 self.emit(&name, "service.unpaused", format!("{name} was resumed after a pause"));
             }
+        }
+    }
+
+    /// The end of a process that runs only for a moment may be reported before its start.
+    pub(super) fn process_ended(&mut self, name: &ServiceName, pid: u32, code: i64) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        if service.life.instance().is_some_and(|instance| instance.id == pid.to_string()) {
+            self.died(name, code);
+        } else if service.operation == Some(Operation::Start) {
+            service.ended_early = Some(pid);
         }
     }
 
@@ -266,6 +276,7 @@ fn of_the_other_sort(spec: &ServiceSpec) -> ServiceSpec {
             environment: IndexMap::new(),
             ports: Vec::new(),
             fronted: false,
+            resources: Resources::default(),
         }),
     };
     ServiceSpec { workload, ..spec.clone() }

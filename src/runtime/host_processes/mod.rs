@@ -15,9 +15,9 @@ use std::{
 };
 
 use devenv_logs::Logs;
-use devenv_processes::{Ending, ProcessError, Running, Signal, StartRequest, Supervisor};
+use devenv_processes::{Ending, ProcessError, Running, Signal, StartRequest, Supervisor, cgroup::Limits};
 use devenv_secrets::{SecretError, Vault};
-use devenv_spec::{ProcessSpec, ServiceName, ServiceSpec, Workload};
+use devenv_spec::{ProcessSpec, ServiceName, ServiceSpec, Size, Workload};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -105,6 +105,7 @@ impl HostProcesses {
             directory: process.directory.clone(),
             variables,
             logs: logs.directory().to_owned(),
+            limits: Limits { cpus: process.resources.cpus, memory: process.resources.memory.map(Size::bytes) },
             shim,
         };
         let running = self.supervisor.start(request).await?;
@@ -234,11 +235,12 @@ impl HostProcesses {
 
     /// Waits for the end of a start. Cancel-safe.
     pub(crate) async fn exited(&self, service: &ServiceName, run: u32) -> Exit {
-        let (code, left) = match self.get(service, run) {
-            Some(running) => (code(running.exited().await.ending), running.left_behind()),
-            None => (-1, Vec::new()),
+        let (code, left, out_of_memory) = match self.get(service, run) {
+            Some(running) => (code(running.exited().await.ending), running.left_behind(), running.ran_out_of_memory()),
+            None => (-1, Vec::new(), false),
         };
-        Exit { code, out_of_memory: false, error: explain(code, &left) }
+        // A program that survives the death of a child has ended for another reason.
+        Exit { code, out_of_memory: out_of_memory && code == KILLED, error: explain(code, &left) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, BTreeMap<u32, Start>>> {
@@ -310,6 +312,8 @@ pub(crate) enum StartError {
     },
 }
 
+/// The exit code of a program that SIGKILL has ended.
+const KILLED: i64 = 128 + 9;
 /// In a process shim's directory: the ports on which its program really listens.
 const PORTS: &str = "ports.json";
 
@@ -368,6 +372,7 @@ mod tests {
             environment: IndexMap::new(),
             ports: vec![thief.local_addr().unwrap().port()],
             fronted: true,
+            resources: Resources::default(),
         };
         let spec = serde_json::json!({
             "name": "api", "kind": "process", "workload": Workload::Process(process), "depends_on": {}, "on_dependency_restart": "ignore",

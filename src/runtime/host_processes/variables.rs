@@ -39,7 +39,14 @@ mod tests {
     use super::*;
 
     fn process(environment: IndexMap<String, Template>) -> ProcessSpec {
-        ProcessSpec { command: vec!["true".to_owned()], directory: "/".into(), environment, ports: vec![8080], fronted: true }
+        ProcessSpec {
+            command: vec!["true".to_owned()],
+            directory: "/".into(),
+            environment,
+            ports: vec![8080],
+            fronted: true,
+            resources: Resources::default(),
+        }
     }
 
     #[test]

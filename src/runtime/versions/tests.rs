@@ -47,6 +47,7 @@ impl Project {
             environment: IndexMap::new(),
             ports: Vec::new(),
             fronted: false,
+            resources: Resources::default(),
         };
         let spec = ServiceSpec {
             name: "api".parse().unwrap(),

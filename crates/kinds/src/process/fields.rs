@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use devenv_spec::{Probe, ProcessSpec, SecretRef, Template, Variable, Workload};
+use devenv_spec::{Probe, ProcessSpec, Resources, SecretRef, Template, Variable, Workload};
 
 use crate::describe::{Connection, Context, Describe, Description, Facts, HOST_FROM_CONTAINER, PortNeed, product};
 
@@ -61,6 +61,7 @@ impl Describe for Process {
             environment,
             ports: port.into_iter().chain(debug_port).collect(),
             fronted: cx.declared.swapped,
+            resources: Resources::default(),
         };
         // For a probe, a port is one of the host, unless the probe names none.
         let probe = cx.declared.probe.map_or(Probe::None, |probe| {

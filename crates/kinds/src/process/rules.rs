@@ -14,15 +14,6 @@ impl Rules for ProcessKind {
                 findings.error(entry.key, "not-for-this-kind", format!("`{field}` is not allowed for the kind `process`")).hint(instead);
             }
         }
-        if let Some(entry) = service.node.entry("resources") {
-            findings
-                .error(
-                    entry.key,
-                    "not-for-this-kind",
-                    "`resources` is not allowed for the kind `process`: nothing limits a process on the host",
-                )
-                .hint("run it as a `container`, or start it with a tool that limits it, such as `systemd-run --scope -p MemoryMax=1G`");
-        }
         let fields = service.fields;
         let Some(command) = fields.entry("command") else { return };
         let nothing = command.node.list().is_some_and(|items| items.first().is_none_or(|first| first.text() == Some("")));

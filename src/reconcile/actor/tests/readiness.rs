@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{Condition, Phase, ServiceState};
 use devenv_engine::EngineError;
-use devenv_spec::{Image, ImageBuild, ProcessSpec, RestartWhen, ServiceSpec, Workload};
+use devenv_spec::{Image, ImageBuild, ProcessSpec, Resources, RestartWhen, ServiceSpec, Workload};
 use indexmap::IndexMap;
 
 use super::world::{World, within};
@@ -20,6 +20,7 @@ fn process() -> Workload {
         environment: IndexMap::new(),
         ports: Vec::new(),
         fronted: false,
+        resources: Resources::default(),
     })
 }
 
@@ -91,6 +92,24 @@ async fn every_wait_for_a_dependency_that_cannot_come_ends_and_names_it() {
     let wait = tokio::time::timeout(Duration::from_hours(1), life.handle.until_up(revision)).await.expect("every wait ends");
     let error = wait.unwrap_err().to_string();
     assert!(error.contains("30 minutes: api"), "{error}");
+}
+
+/// The reports of a start and of an end come by two ways.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_before_its_start_is_reported_has_ended() {
+    let mut world = World::new();
+    edit(&mut world, 1, |api| {
+        api.workload = process();
+        api.restart.policy = RestartWhen::Never;
+    });
+    *world.runtime.process.lock().unwrap() = Some((4242, Duration::from_secs(1)));
+    let life = world.start().await;
+    let revision = life.handle.up(world.spec()).await.unwrap();
+    life.until(|_| life.kinds("api").iter().any(|kind| kind == "service.created")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    life.handle.process_ended("api".parse().unwrap(), 4242, 7).await;
+    let view = within(life.handle.until_up(revision)).await.unwrap();
+    assert_eq!((life.state("api"), view.status.phase), (ServiceState::Failed, Phase::Failed), "{:?}", life.kinds("api"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,8 @@ pub(super) struct FakeServiceRuntime {
     pub(super) runs: Mutex<HashMap<ServiceName, u32>>,
     /// The run of the kept version.
     pub(super) kept: Mutex<Option<u32>>,
+    /// The id of every process, and how long its start takes; without it none can be started.
+    pub(super) process: Mutex<Option<(u32, Duration)>>,
 }
 
 #[async_trait]
@@ -114,7 +116,10 @@ impl ServiceRuntime for FakeServiceRuntime {
     }
 
     async fn start_process(&self, _: &ServiceSpec, _: u32) -> Result<String, Evidence> {
-        Err(Evidence::of("these tests have no processes"))
+        let process = *self.process.lock().unwrap();
+        let (pid, time) = process.ok_or_else(|| Evidence::of("this test has no processes"))?;
+        tokio::time::sleep(time).await;
+        Ok(pid.to_string())
     }
 
     async fn stop_process(&self, _: &ServiceSpec, _: Leaving) -> Result<(), String> {
@@ -173,6 +178,7 @@ impl World {
             settlings: Mutex::default(),
             runs: Mutex::default(),
             kept: Mutex::default(),
+            process: Mutex::default(),
         };
         Self { directory: tempfile::tempdir().unwrap(), engine, runtime: Arc::new(runtime), specs: vec![db, api] }
     }

@@ -1,32 +1,38 @@
-//! Limits of a running container, set in its control group: the engine can set a limit where there was none, and not take it away
-//! again.
+//! Control groups: limits of a host process, and of a running container.
 //!
-//! The engine does not know of it, so `docker inspect` shows the same before, during and after the fault. Possible where the control
-//! groups are this host's and may be written. Called by the injection and undoing of `cpu` and `memory`.
+//! A process shim makes a group for its program, if the profile limits it ([`Group::make`]), and starts the program in it. The
+//! faults `cpu` and `memory` limit a running container in its own group ([`Group::of`]), because the engine can set a limit where
+//! there was none, and not take it away again; the engine does not know of it, so `docker inspect` shows the same before, during
+//! and after the fault. Possible where the groups are this host's and may be written.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// Where the kernel shows them.
 const ROOT: &str = "/sys/fs/cgroup";
 /// Microseconds: in each period a group gets its quota of processor time.
 const PERIOD: u64 = 100_000;
 
+/// Of the names of groups that were made here; the id of the process shim follows.
+const PREFIX: &str = "devenv-";
+
 /// No engine's ids are shorter.
 const SHORTEST_ID: usize = 32;
 
 /// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Limits {
-    pub(super) cpus: Option<f64>,
-    pub(super) memory: Option<u64>,
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    pub cpus: Option<f64>,
+    pub memory: Option<u64>,
 }
 
-/// The control group of one container.
+/// A control group of its own: that of a container, or one that was made for a program.
 #[derive(Debug, PartialEq)]
-pub(super) enum Group {
+pub enum Group {
     /// One hierarchy for all.
     Unified(PathBuf),
     /// One for each controller.
@@ -36,7 +42,7 @@ pub(super) enum Group {
 impl Group {
     /// That of a container's first process, if it is to be seen and written from here. The number alone may be another's, where the
     /// engine is on another machine.
-    pub(super) fn of(container: &str, pid: u32) -> Option<Self> {
+    pub fn of(container: &str, pid: u32) -> Option<Self> {
         let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let group = Self::found(&lines, Path::new(ROOT), Path::is_dir)?;
         let is_its = |directory: &Path| {
@@ -54,6 +60,92 @@ impl Group {
             }
         };
         good.then_some(group)
+    }
+
+    /// Makes a group with these limits for a program of this process. The error says why that is impossible here.
+    pub fn make(limits: Limits) -> Result<Self, String> {
+        let lines = fs::read_to_string("/proc/self/cgroup").map_err(|error| format!("cannot read /proc/self/cgroup: {error}"))?;
+        Self::make_below(&lines, Path::new(ROOT), limits)
+    }
+
+    fn make_below(lines: &str, root: &Path, limits: Limits) -> Result<Self, String> {
+        let own =
+            Self::found(lines, root, Path::is_dir).ok_or_else(|| format!("the control groups are not mounted at {}", root.display()))?;
+        let name = format!("{PREFIX}{}", std::process::id());
+        let make = |parent: &Path| {
+            remove_empty(parent);
+            let directory = parent.join(&name);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(format!("cannot make the control group {}: {error}", directory.display()))
+                }
+                _ => Ok(directory),
+            }
+        };
+        let made = match &own {
+            Self::Separate { cpu, memory } => {
+                let memory = make(memory)?;
+                match make(cpu) {
+                    Ok(cpu) => Self::Separate { cpu, memory },
+                    Err(reason) => {
+                        // It is empty.
+                        let _ = fs::remove_dir(memory);
+                        return Err(reason);
+                    }
+                }
+            }
+            Self::Unified(directory) => Self::Unified(make(&delegated(directory, root, limits)?)?),
+        };
+        match made.limit(limits) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.remove();
+                Err(format!("cannot set the limits of the control group {}: {error}", made.directories()[0].display()))
+            }
+        }
+    }
+
+    /// Runs `start` while this process is a member of the group, so that what it starts is one from its first instruction on. For a
+    /// process without other threads.
+    pub fn start_in<T>(&self, start: impl FnOnce() -> T) -> Result<T, String> {
+        let lines = fs::read_to_string("/proc/self/cgroup").map_err(|error| format!("cannot read /proc/self/cgroup: {error}"))?;
+        let home = Self::found(&lines, Path::new(ROOT), Path::is_dir).ok_or("its own control group is not visible")?;
+        self.join().inspect_err(|_| drop(home.join()))?;
+        let started = start();
+        home.join()?;
+        Ok(started)
+    }
+
+    fn join(&self) -> Result<(), String> {
+        self.directories().into_iter().try_for_each(|directory| {
+            fs::write(directory.join("cgroup.procs"), std::process::id().to_string())
+                .map_err(|error| format!("cannot enter the control group {}: {error}", directory.display()))
+        })
+    }
+
+    /// Whether the kernel has killed a process of the group because of its memory limit.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let file = match self {
+            Self::Unified(directory) => directory.join("memory.events"),
+            Self::Separate { memory, .. } => memory.join("memory.oom_control"),
+        };
+        let events = fs::read_to_string(file).unwrap_or_default();
+        events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+    }
+
+    /// Removes a group that was made, once its processes have ended.
+    pub fn remove(&self) {
+        for directory in self.directories() {
+            // The next group that is made there removes it otherwise.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
+    fn directories(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::Unified(directory) => vec![directory],
+            Self::Separate { cpu, memory } => vec![memory, cpu],
+        }
     }
 
     /// From the lines of `/proc/PID/cgroup`: `number:controllers:path`.
@@ -79,7 +171,7 @@ impl Group {
     }
 
     /// Sets what is given, and leaves the rest.
-    pub(super) fn limit(&self, limits: Limits) -> io::Result<()> {
+    pub fn limit(&self, limits: Limits) -> io::Result<()> {
         if let Some(cpus) = limits.cpus {
             let quota = ((cpus * PERIOD as f64) as u64).max(1_000);
             match self {
@@ -108,7 +200,7 @@ impl Group {
     }
 
     /// What the group is limited to now.
-    pub(super) fn limits(&self) -> Limits {
+    pub fn limits(&self) -> Limits {
         let read = |directory: &Path, name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
         let (quota, period, memory) = match self {
             Self::Unified(directory) => {
@@ -128,7 +220,7 @@ impl Group {
     }
 
     /// Takes these limits away.
-    pub(super) fn lift(&self, cpus: bool, memory: bool) -> io::Result<()> {
+    pub fn lift(&self, cpus: bool, memory: bool) -> io::Result<()> {
         match self {
             Self::Unified(directory) => {
                 if cpus {
@@ -151,6 +243,47 @@ impl Group {
             }
         }
         Ok(())
+    }
+}
+
+/// The nearest ancestor of a group of this process that may hold groups with such limits: the kernel lets a group that has processes
+/// itself have none.
+fn delegated(own: &Path, root: &Path, limits: Limits) -> Result<PathBuf, String> {
+    let needed: Vec<&str> = [("memory", limits.memory.is_some()), ("cpu", limits.cpus.is_some())]
+        .into_iter()
+        .filter(|(_, is)| *is)
+        .map(|(name, _)| name)
+        .collect();
+    let mut reason = format!("the control group {} holds processes itself", own.display());
+    for directory in own.ancestors().skip(usize::from(own != root)).take_while(|directory| directory.starts_with(root)) {
+        let control = directory.join("cgroup.subtree_control");
+        let offered = || fs::read_to_string(&control).unwrap_or_default();
+        for name in needed.iter().filter(|name| !offered().split_whitespace().any(|offered| offered == **name)) {
+            if let Err(error) = fs::write(&control, format!("+{name}")) {
+                reason = format!("the control group {} cannot limit `{name}`: {error}", directory.display());
+            }
+        }
+        let offered = offered();
+        if needed.iter().any(|name| !offered.split_whitespace().any(|offered| offered == *name)) {
+            continue;
+        }
+        match fs::OpenOptions::new().write(true).open(directory.join("cgroup.procs")) {
+            Ok(_) => return Ok(directory.to_owned()),
+            Err(error) => reason = format!("the control group {} does not belong to this user: {error}", directory.display()),
+        }
+    }
+    Err(reason)
+}
+
+/// Removes the groups of process shims that were killed.
+fn remove_empty(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            // Refused if it has processes.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
@@ -203,5 +336,28 @@ mod tests {
         assert_eq!(separate.limits().cpus, Some(0.25));
         separate.lift(true, true).unwrap();
         assert_eq!((read("cpu.cfs_quota_us"), read("memory.limit_in_bytes")), ("-1".to_owned(), "-1".to_owned()));
+    }
+
+    #[test]
+    fn a_group_for_a_program_is_made_where_the_user_may_make_one_and_removed_with_its_leftovers() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let (slice, own) = (root.join("user.slice"), root.join("user.slice/shell.scope"));
+        fs::create_dir_all(&own).unwrap();
+        let limits = Limits { cpus: Some(0.5), memory: Some(1 << 20) };
+        let lines = "0::/user.slice/shell.scope\n";
+        let refused = Group::make_below(lines, root, limits).unwrap_err();
+        assert!(refused.contains("cgroup") || refused.contains("control group"), "{refused}");
+        fs::write(slice.join("cgroup.subtree_control"), "cpu memory pids").unwrap();
+        fs::write(slice.join("cgroup.procs"), "").unwrap();
+        // No process has this id.
+        fs::create_dir(slice.join("devenv-4194999")).unwrap();
+        let made = Group::make_below(lines, root, limits).unwrap();
+        let directory = slice.join(format!("devenv-{}", std::process::id()));
+        assert_eq!(made, Group::Unified(directory.clone()));
+        assert_eq!(fs::read_to_string(directory.join("memory.max")).unwrap(), "1048576");
+        assert!(!slice.join("devenv-4194999").exists());
+        fs::write(directory.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+        assert!(made.ran_out_of_memory());
     }
 }
