@@ -22,6 +22,11 @@ pub(crate) async fn reachable(path: &Path) -> Result<(), ApiError> {
     devenv_files::read_in_time(vec![path.to_owned()], || ()).await.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))
 }
 
+/// Whether a project's directory does not exist any more. One on a disk that does not answer is not gone.
+pub(crate) async fn is_gone(project: &Path) -> bool {
+    reachable(project).await.is_ok() && !project.exists()
+}
+
 /// For tests: whether another task of a single-threaded runtime continues while `work` blocks, until that task calls
 /// the function that it is given.
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Errors as clients read them: the code, the text with its causes, and a hint. Used by every module of the daemon.
 
+use std::io;
+
 use devenv_api::{ApiError, ErrorCode};
 use devenv_engine::EngineError;
 
@@ -7,8 +9,32 @@ pub(crate) fn no_engine(error: &EngineError) -> ApiError {
     ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
 }
 
+/// A bug, or a failure of the machine. A full disk is told with what to do about it.
 pub(crate) fn internal(error: impl std::error::Error) -> ApiError {
-    ApiError::new(ErrorCode::Internal, describe(&error))
+    failed(ErrorCode::Internal, &error)
+}
+
+/// An error with its causes. If one of them is a full disk, that comes first, whatever the code would be.
+pub(crate) fn failed(code: ErrorCode, error: &dyn std::error::Error) -> ApiError {
+    if is_full_disk(error) {
+        return ApiError::new(ErrorCode::Failed, format!("the disk is full: {}", describe(error))).hint(
+            "nothing was lost: free space on the disk of that file (`df -h` shows how full each one is), and run the command again; \
+             `devenv gc --all` and `docker system prune` remove what is not needed",
+        );
+    }
+    ApiError::new(code, describe(error))
+}
+
+fn is_full_disk(error: &dyn std::error::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| full.contains(&error.kind())) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// An error with its causes, in one line.

@@ -7,8 +7,8 @@ use devenv_api::ApiError;
 
 use super::{
     backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, failure::usage,
-    gc, help, hook, images, lease, ledger, list, logs, man, mcp, new, openapi, operations, plan, profiles, render, run, services, snapshot,
-    status, suggest, test, top, trust, up, validate, wait, why,
+    gc, help, hook, images, lease, ledger, list, logs, man, mcp, new, openapi, operations, plan, profiles, relocate, render, run, services,
+    snapshot, status, suggest, test, top, trust, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -89,6 +89,7 @@ pub(crate) enum Command {
     Snapshot(snapshot::Arguments),
     Fork(data::Fork),
     Undo(data::Undo),
+    Move(relocate::Arguments),
     Chaos(chaos::Arguments),
     Backup(backup::Arguments),
     Import(backup::Import),
@@ -111,7 +112,7 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Access", &["env", "exec", "run", "psql", "redis", "open", "mcp"]),
     ("Testing", &["test", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),
-    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "backup", "import", "export"]),
+    ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "move", "backup", "import", "export"]),
     ("Profiles", &["new", "plan", "config", "validate", "profiles", "render", "trust"]),
     ("Machine", &["build", "fetch", "images", "gc", "doctor", "daemon", "openapi"]),
     ("Shell", &["completions", "hook", "man", "help"]),

@@ -25,7 +25,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     if arguments.all {
         return all(&client, arguments.volumes, session).await;
     }
-    let status = one(&client, session.target()?, arguments.volumes, session).await?;
+    let status = one(&client, session.target_even_if_gone()?, arguments.volumes, session).await?;
     session.printer.result(&status, String::new)?;
     session.printer.say(format_args!("{} {} is stopped", status.project, status.instance));
     Ok(ExitStatus::SUCCESS)

@@ -56,6 +56,7 @@ mod openapi;
 mod operations;
 mod plan;
 mod profiles;
+mod relocate;
 mod render;
 mod run;
 mod services;
@@ -258,6 +259,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Snapshot(arguments) => snapshot::run(&arguments, session).await,
         Command::Fork(arguments) => data::fork(&arguments, session).await,
         Command::Undo(arguments) => data::undo(&arguments, session).await,
+        Command::Move(arguments) => relocate::run(&arguments, session).await,
         Command::Chaos(arguments) => chaos::run(&arguments, session).await,
         Command::Backup(arguments) => backup::run(&arguments, session).await,
         Command::Import(arguments) => backup::import(&arguments, session).await,

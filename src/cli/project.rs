@@ -29,6 +29,11 @@ pub(super) fn find(start: &Path) -> PathBuf {
     loader::find_project(start)
 }
 
+/// Whether a directory holds profiles or a Compose file.
+pub(super) fn is_project(directory: &Path) -> bool {
+    directory.join("profiles").is_dir() || !loader::compose_files(directory).is_empty()
+}
+
 /// The profile with that name or path, after printing its warnings.
 pub(super) fn load(session: &Session, profile: &str) -> Result<Loaded, Failure> {
     reported(session, load_quietly(session, profile))

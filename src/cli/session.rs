@@ -10,7 +10,7 @@ use super::{
     launch,
     operation::UnderWay,
     printer::Printer,
-    project, trust,
+    project, relocate, trust,
 };
 use crate::paths::{self, Paths};
 
@@ -46,10 +46,21 @@ impl Session {
     }
 
     pub(crate) fn target(&self) -> Result<EnvironmentTarget, ApiError> {
-        let project = self.project()?;
+        self.target_in(self.project()?)
+    }
+
+    fn target_in(&self, project: PathBuf) -> Result<EnvironmentTarget, ApiError> {
         let project =
             project.into_os_string().into_string().map_err(|path| usage(format!("the project path is not UTF-8: {}", path.display())))?;
         Ok(EnvironmentTarget { project, instance: self.global.instance.clone().unwrap_or_else(|| "default".to_owned()) })
+    }
+
+    /// As [`Self::target`], also for a directory of `--project` that does not exist any more.
+    pub(crate) fn target_even_if_gone(&self) -> Result<EnvironmentTarget, ApiError> {
+        match &self.global.project {
+            Some(directory) if !directory.exists() => self.target_in(relocate::former(directory)?),
+            _ => self.target(),
+        }
     }
 
     /// The engine that the flags and variables select.

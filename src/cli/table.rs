@@ -253,6 +253,7 @@ mod tests {
             faults: Vec::new(),
             operations: Vec::new(),
             overridden: Vec::new(),
+            project_gone: false,
         }
     }
 
@@ -301,6 +302,7 @@ mod tests {
                 detail: "npm start".to_owned(),
             }],
             overridden: vec!["DATABASE_URL".to_owned()],
+            project_gone: false,
         });
         insta::assert_snapshot!(anstream::adapter::strip_str(&plan).to_string(), @r"
         SERVICE  ACTION    CONSEQUENCE  REASON

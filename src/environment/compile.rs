@@ -14,7 +14,7 @@ use super::{
     ports::{self, Leasing},
 };
 use crate::{
-    error::{describe, internal, no_engine},
+    error::{internal, no_engine},
     net,
     runtime::builds,
     store::Record,
@@ -34,7 +34,7 @@ impl Environments {
             })?
         };
         declared_secrets(environment, &profile)?;
-        environment.vault.ensure_all(&needs.secrets).map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
+        environment.vault.ensure_all(&needs.secrets).map_err(internal)?;
         for (secret, value) in &needs.given {
             environment.vault.keep(secret, value).map_err(internal)?;
         }

@@ -1,9 +1,11 @@
 //! Runs a command in a service for a client: carries its input, output, terminal size and exit code.
 
+use std::time::Duration;
+
 use devenv_api::{ApiError, DaemonCodec, ErrorCode, ExecInput, ExecOutput, ExecRequest};
 use devenv_engine::{EngineError, ExecSession, ExecStream, SessionRequest, TerminalSize};
 use devenv_spec::{ContainerSpec, Workload};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, TryFutureExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::Framed;
 
@@ -12,6 +14,20 @@ use crate::{
     error::{describe, internal, no_engine},
     reconcile::{CommandError, Effects, Leaving, Subject},
 };
+
+/// How long the engine may take to begin a command, or to make a container for one. Each of its answers has a limit too; this one
+/// is for all of them together.
+const BEGINS: Duration = Duration::from_mins(2);
+/// The same for the image of that container, which may be pulled or built.
+const IMAGE: Duration = Duration::from_mins(30);
+
+/// Ends with an error if the engine does not answer.
+async fn answered<T>(limit: Duration, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let message = format!("the container engine has not answered for {} minutes", limit.as_secs() / 60);
+        Err(ApiError::new(ErrorCode::NoEngine, message).hint("run `devenv doctor` to check the engine"))
+    })
+}
 
 /// A container that was made for one command.
 pub(crate) struct OneOff {
@@ -44,14 +60,14 @@ impl Environments {
         };
         let failed = |error: crate::reconcile::OperationError| ApiError::new(ErrorCode::Failed, describe(&error));
         let (progress, _) = tokio::sync::mpsc::channel(1);
-        effects.ensure_image(&spec, &progress).await.map_err(failed)?;
+        answered(IMAGE, async { effects.ensure_image(&spec, &progress).await.map_err(failed) }).await?;
         let subject = Subject { record: std::sync::Arc::new(record), spec, instance: None, network: None, leaving: Leaving::Nothing };
-        let (id, before) = effects.create_one_off(&subject).await.map_err(failed)?;
+        let (id, before) = answered(BEGINS, async { effects.create_one_off(&subject).await.map_err(failed) }).await?;
         let command = before.into_iter().chain(request.command.iter().cloned()).collect();
         let session = self.session(&environment, &id, Some(&container), &ExecRequest { command, ..request.clone() }).await;
         if session.is_err() {
-            // The command will not run, so its container is removed.
-            let _ = self.engine().remove_container(&id).await;
+            // The command will not run, so its container is removed; if the engine does not answer, `gc` removes it.
+            let _ = tokio::time::timeout(BEGINS, self.engine().remove_container(&id)).await;
         }
         Ok((session?, OneOff { remove: (!request.keep).then_some(id) }))
     }
@@ -75,7 +91,7 @@ impl Environments {
             return Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv start {}` to start it", service.name)));
         };
         // A new process in a paused container is paused too, and would not answer until the fault is over.
-        self.refuse_paused(&environment, &service.name, "no command can run in it").await?;
+        answered(BEGINS, self.refuse_paused(&environment, &service.name, "no command can run in it")).await?;
         self.session(&environment, &container, spec.and_then(|spec| spec.container()), request).await
     }
 
@@ -99,10 +115,11 @@ impl Environments {
                 request.size.map_or(TerminalSize { columns: 80, rows: 24 }, |size| TerminalSize { columns: size.columns, rows: size.rows })
             }),
         };
-        self.engine().exec_session(container, session).await.map_err(|error| match error {
+        let begin = self.engine().exec_session(container, session).map_err(|error| match error {
             EngineError::Unreachable { .. } => no_engine(&error),
             other => ApiError::new(ErrorCode::Failed, other.to_string()),
-        })
+        });
+        answered(BEGINS, begin).await
     }
 }
 

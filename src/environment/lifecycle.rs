@@ -5,14 +5,17 @@
 //! A task that a bug ends is reported here (`runtime::tasks`). The whole environment is then stopped and composed again
 //! from its record and from what the engine shows; one that fails repeatedly stays failed, and reports why.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use devenv_api::{ApiError, ErrorCode};
-use devenv_spec::EnvironmentId;
+use devenv_spec::{EnvironmentId, EnvironmentSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::{Environment, Environments, adopt};
-use crate::{error::internal, event::NewEvent, runtime::tasks::Failed};
+use crate::{error::internal, event::NewEvent, runtime::tasks::Failed, store::Record};
 
 /// An environment is restarted at most this many times within [`SPAN`], and then stays failed.
 const ATTEMPTS: usize = 3;
@@ -54,6 +57,26 @@ impl Environments {
         }
     }
 
+    /// Gives an environment another project directory. What runs keeps running, and its id, its data and everything else on
+    /// record stay. Call it in an operation that has exclusive access to the environment.
+    pub(crate) async fn relocate(&self, id: &EnvironmentId, project: &Path) -> Result<Environment, ApiError> {
+        let gone = || ApiError::new(ErrorCode::NotFound, format!("the environment {id} does not exist any more"));
+        let environment = self.get(id).ok_or_else(gone)?;
+        if environment.handle.record().await?.project == project {
+            return Ok(environment);
+        }
+        let observed = adopt::observe(self).await?.remove(id).unwrap_or_default();
+        environment.end().await;
+        let former = self.shared.store.record(id).map_err(internal)?.ok_or_else(gone)?;
+        let spec = former.spec.clone().map(|spec| EnvironmentSpec { project: project.to_owned(), ..spec });
+        let moved = Record { project: project.to_owned(), spec, ..former.clone() };
+        // If it cannot be written, the environment continues where it was.
+        let written = self.shared.store.save(&moved);
+        let environment = adopt::adopt_one(self, if written.is_ok() { moved } else { former }, observed).await?;
+        written.map_err(internal)?;
+        Ok(environment)
+    }
+
     /// Ends everything that runs for it in this process, and composes it again from its record and the engine.
     async fn take_up_again(&self, environment: &Environment) -> Result<Environment, ApiError> {
         environment.end().await;
@@ -69,7 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use async_trait::async_trait;
-    use devenv_api::{Compared, EnvironmentTarget};
+    use devenv_api::{Compared, EnvironmentTarget, ExecRequest};
     use devenv_engine::{OwnerId, Reach, fake::FakeEngine};
     use devenv_spec::ServiceName;
 
@@ -90,11 +113,64 @@ mod tests {
     }
 
     fn environments(directory: &std::path::Path, stop: &CancellationToken) -> (Environments, Store) {
+        environments_on(directory, stop, FakeEngine::new())
+    }
+
+    fn environments_on(directory: &std::path::Path, stop: &CancellationToken, engine: FakeEngine) -> (Environments, Store) {
         let store = Store::open(directory).unwrap();
-        let engine = Arc::new(FakeEngine::new());
+        let engine = Arc::new(engine);
         let operations = OperationStore::open(directory);
         let owner = OwnerId("owner".to_owned());
         (Environments::new(store.clone(), operations, engine, Reach::Here, owner, Arc::new(NoBackups), stop.clone()), store)
+    }
+
+    /// `exec` and `run SERVICE` end whatever call of the engine never returns.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_in_a_service_ends_whatever_call_of_the_engine_never_returns() {
+        const DAY: Duration = Duration::from_hours(24);
+        for (one_off, call) in [
+            (false, "inspect"),
+            (false, "exec_session"),
+            (true, "image"),
+            (true, "create_container"),
+            (true, "start"),
+            (true, "exec_session"),
+            (true, "remove_container"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let (stop, engine) = (CancellationToken::new(), FakeEngine::new().with_image("api:1"));
+            let (environments, _) = environments_on(directory.path(), &stop, engine.clone());
+            let environment = environments.ensure(&target("one")).unwrap();
+            let revision = environment.handle.up(spec(environment.id.clone())).await.unwrap();
+            let view = environment.handle.until_up(revision).await.unwrap();
+            assert_eq!(view.status.phase, devenv_api::Phase::Ready, "{:?}", view.status);
+            engine.delay(call, DAY * 365);
+            if call == "remove_container" {
+                engine.delay("exec_session", DAY * 365);
+            }
+            let request = ExecRequest { one_off, ..ExecRequest::of(target("one"), "api".to_owned(), vec!["true".to_owned()]) };
+            let run = async {
+                if one_off { environments.run_once(&request).await.map(drop) } else { environments.exec(&request).await.map(drop) }
+            };
+            let ended = tokio::time::timeout(DAY, run).await.unwrap_or_else(|_| panic!("it waits for `{call}`"));
+            // An image that is on record is not asked for again.
+            assert!(ended.is_err() || call == "image", "{call}");
+            stop.cancel();
+        }
+    }
+
+    fn spec(id: EnvironmentId) -> EnvironmentSpec {
+        let workload = devenv_spec::Workload::Container(devenv_spec::ContainerSpec::new("api:1"));
+        let spec = serde_json::json!({
+            "id": id, "project": "/p/shop", "instance": "one", "profile": "shop", "subnet": "10.213.0.0/26", "figures": null, "variables": {},
+            "services": { "api": {
+                "name": "api", "kind": "container", "workload": workload, "depends_on": {}, "on_dependency_restart": "ignore",
+                "optional": false, "probe": "none", "provision": [], "proof": null, "ready_timeout": { "secs": 1, "nanos": 0 },
+                "stop": { "signal": "SIGTERM", "grace": { "secs": 1, "nanos": 0 } },
+                "restart": { "policy": "on-failure", "attempts": 5 }, "urls": {}
+            } }
+        });
+        serde_json::from_value(spec).unwrap()
     }
 
     fn target(instance: &str) -> EnvironmentTarget {

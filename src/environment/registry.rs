@@ -138,14 +138,21 @@ impl Environments {
 
     /// The environment, if anything is known of it.
     pub(crate) fn find(&self, target: &EnvironmentTarget) -> Option<Environment> {
-        let found = self.get(&self.id_of(target));
-        // One that was made under another id keeps it.
-        found.or_else(|| self.all().into_iter().find(|environment| environment.handle.is_of(target)))
+        let is_of = |environment: &Environment| environment.handle.is_of(target);
+        // One that was made under another id, or in another directory, keeps its id.
+        self.get(&self.usual_id(target, "")).filter(is_of).or_else(|| self.all().into_iter().find(is_of))
     }
 
-    /// The id that a new environment gets.
+    /// The id that a new environment gets. An environment that has moved to another directory keeps the id of the former one.
     pub(crate) fn id_of(&self, target: &EnvironmentTarget) -> EnvironmentId {
-        EnvironmentId::of(self.shared.owner.as_str(), Path::new(&target.project), &target.instance)
+        let is_free = |id: &EnvironmentId| self.get(id).is_none_or(|environment| environment.handle.is_of(target));
+        let mut ids = std::iter::once(String::new()).chain((2..).map(|number| format!("/{number}")));
+        ids.find_map(|suffix| Some(self.usual_id(target, &suffix)).filter(is_free)).expect("the numbers do not end")
+    }
+
+    fn usual_id(&self, target: &EnvironmentTarget, suffix: &str) -> EnvironmentId {
+        let owner = format!("{}{suffix}", self.shared.owner.as_str());
+        EnvironmentId::of(&owner, Path::new(&target.project), &target.instance)
     }
 
     pub(crate) fn get(&self, id: &EnvironmentId) -> Option<Environment> {

@@ -53,5 +53,6 @@ pub(crate) fn absent(environments: &Environments, target: &EnvironmentTarget) ->
         faults: Vec::new(),
         operations: Vec::new(),
         overridden: Vec::new(),
+        project_gone: false,
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Claim, Context, Operations, Prepared, Work, test};
 use crate::{
     backups::Backups,
+    blocking::is_gone,
     environment::{Environment, Environments},
     error::{internal, no_engine},
     golden,
@@ -240,8 +241,7 @@ async fn forgotten(context: &Context, all: bool) -> Result<Vec<EnvironmentId>, A
 async fn holds_nothing(environments: &Environments, environment: &Environment, all: bool) -> Result<bool, ApiError> {
     let record = environment.handle.record().await?;
     // Backups are kept for the day on which everything else is gone.
-    // A project on a disk that does not answer is not gone.
-    let is_gone = crate::blocking::reachable(&record.project).await.is_ok() && !record.project.exists();
+    let is_gone = is_gone(&record.project).await;
     let needless = all && Backups::of(environments.store(), &environment.id).is_empty() || is_gone;
     Ok(needless && environment.handle.status().phase == Phase::Absent && record.all_volumes().next().is_none())
 }

@@ -37,6 +37,7 @@ mod fork;
 pub(crate) mod gc;
 mod import;
 mod lease;
+mod relocate;
 mod reset;
 mod services;
 mod snapshot;
@@ -59,7 +60,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     environment::{Environment, Environments},
-    error::describe,
+    error::failed,
     operation_store::{OperationStore, Record},
     reconcile::ServiceAction,
 };
@@ -257,6 +258,7 @@ impl Operations {
             OperationRequest::Export(request) => export::prepare(environments, request),
             OperationRequest::Build(request) => build::prepare(environments, request).await,
             OperationRequest::Gc(request) => Ok(gc::prepare(request)),
+            OperationRequest::Move(request) => relocate::prepare(environments, request).await,
         }
     }
 
@@ -344,5 +346,5 @@ impl Operations {
 }
 
 fn internal(error: &dyn std::error::Error) -> ApiError {
-    ApiError::new(ErrorCode::Internal, describe(error))
+    failed(ErrorCode::Internal, error)
 }

@@ -85,6 +85,12 @@ pub(super) async fn carry_out(environments: &Environments, step: &Step) -> Resul
             let renamed = tokio::task::spawn_blocking(move || rename(&from, &to)).await.map_err(|error| error.to_string())?;
             renamed.map_err(|error| error.to_string())
         }
+        Step::Relocate { environment, project, instead_of } => {
+            if let Some(replaced) = instead_of {
+                environments.forget(replaced).await.map_err(|error| describe(&error))?;
+            }
+            environments.relocate(environment, project).await.map(drop).map_err(|error| error.message)
+        }
         Step::ForgetEnvironment { environment } => environments.forget_if_empty(environment).await.map_err(|error| describe(&error)),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Context, Prepared, Work,
     ready::{ready_or_failed, timed_out, with_time},
+    relocate,
 };
 use crate::{
     environment::{Environment, Environments},
@@ -29,7 +30,8 @@ pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> 
 
 async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> Result<Value, ApiError> {
     let environments = context.environments();
-    if environments.find(&request.target).is_none() {
+    let is_new = environments.find(&request.target).is_none();
+    if is_new {
         // Some errors show only now, before anything is made.
         environments.draft(&request.target, request.document.clone()).await?;
         context.owe(vec![Step::ForgetEnvironment { environment: environments.id_of(&request.target) }]).await?;
@@ -37,11 +39,19 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
     let environment = if request.warm { environments.ensure_warm(&request.target)? } else { environments.ensure(&request.target)? };
     context.follow(&environment);
     let spec = compiled(environments, &environment, &request).await?;
+    if is_new && let Some(former) = relocate::former_project(environments, &request.target, &spec).await {
+        context.message(format!(
+            "the data of an environment with the same services is on record for {former}, which does not exist any more: if the project was \
+             moved, run `devenv down --volumes` and `devenv move {former}`"
+        ));
+    }
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;
         let mut replaced = if request.force_recreate { spec.services.keys().cloned().collect() } else { Vec::new() };
         if request.build {
             replaced.extend(built_anew(context, &environment, &spec).await?);
+        } else {
+            build_before_replacing(context, &environment, &spec).await?;
         }
         let revision = environment.handle.up_replacing(spec.clone(), replaced).await?;
         context.commit(Vec::new()).await?;
@@ -90,6 +100,22 @@ async fn built_anew(context: &Context, environment: &Environment, spec: &Environ
     let built = super::build::images(context, environment, &services, false).await?;
     let changed = services.iter().zip(before).zip(built).filter(|((_, before), built)| before.as_ref() != Some(&built.id));
     Ok(changed.map(|((service, _), _)| service.name.clone()).collect())
+}
+
+/// Builds the changed images of services that run, while these still do: after a build that fails they go on as they are.
+async fn build_before_replacing(context: &Context, environment: &Environment, spec: &EnvironmentSpec) -> Result<(), ApiError> {
+    let (applied, there) = (environment.handle.record().await?.applied, environment.handle.status().services);
+    let runs = |name: &ServiceName| {
+        let known = there.iter().find(|service| service.name == name.as_str());
+        known.is_some_and(|service| service.container.is_some() && matches!(service.state, ServiceState::Ready | ServiceState::Unhealthy))
+    };
+    let is_changed = |service: &&ServiceSpec| applied.get(&service.name).is_some_and(|before| *before != service.workload);
+    let services = spec.services.values().filter(|service| service.build().is_some() && runs(&service.name)).filter(is_changed);
+    let services: Vec<ServiceSpec> = services.cloned().collect();
+    super::build::images(context, environment, &services, false).await.map(drop).map_err(|error| {
+        let message = format!("{}\nthe running version was not replaced, and nothing else was changed", error.message);
+        ApiError { message, ..error }
+    })
 }
 
 /// Leaves out services that are neither requested, nor needed by those, nor running already.

@@ -29,6 +29,8 @@ pub(crate) enum Step {
     RevertDatabases { databases: ServerDatabases },
     /// Finish databases that have been put in place: set them up, and remove the old ones.
     ConcludeDatabases { databases: ServerDatabases },
+    /// Give an environment its project's new directory. The empty environment that is there instead is forgotten.
+    Relocate { environment: EnvironmentId, project: PathBuf, instead_of: Option<EnvironmentId> },
     /// Rename a complete file to its final name, replacing an existing one.
     RenameFile { from: PathBuf, to: PathBuf },
 }
@@ -55,6 +57,7 @@ impl Step {
             | Self::RemovePath { .. }
             | Self::ForgetEnvironment { .. }
             | Self::BringUp { .. }
+            | Self::Relocate { .. }
             | Self::RenameFile { .. } => Vec::new(),
         }
     }
@@ -69,6 +72,7 @@ impl Step {
             | Self::BringUp { .. }
             | Self::RevertDatabases { .. }
             | Self::ConcludeDatabases { .. }
+            | Self::Relocate { .. }
             | Self::RenameFile { .. } => None,
         }
     }
@@ -82,6 +86,7 @@ impl Step {
             | Self::ForgetEnvironment { .. }
             | Self::MoveVolumes { .. }
             | Self::BringUp { .. }
+            | Self::Relocate { .. }
             | Self::RevertDatabases { .. }
             | Self::ConcludeDatabases { .. } => None,
         }
@@ -89,9 +94,10 @@ impl Step {
 
     pub(crate) fn environment(&self) -> Option<&EnvironmentId> {
         match self {
-            Self::ForgetEnvironment { environment } | Self::MoveVolumes { environment, .. } | Self::BringUp { environment, .. } => {
-                Some(environment)
-            }
+            Self::ForgetEnvironment { environment }
+            | Self::MoveVolumes { environment, .. }
+            | Self::BringUp { environment, .. }
+            | Self::Relocate { environment, .. } => Some(environment),
             Self::RevertDatabases { databases } | Self::ConcludeDatabases { databases } => Some(&databases.environment),
             Self::RemoveVolume { .. }
             | Self::RemoveContainer { .. }
@@ -112,6 +118,7 @@ impl Step {
             | Self::ForgetEnvironment { .. }
             | Self::MoveVolumes { .. }
             | Self::BringUp { .. }
+            | Self::Relocate { .. }
             | Self::RenameFile { .. } => None,
         }
     }

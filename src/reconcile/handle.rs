@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{View, execute::Observed};
 use crate::{
+    error::failed,
     event::EventLog,
     store::{Record, SnapshotRecord},
 };
@@ -167,11 +168,7 @@ impl From<CommandError> for ApiError {
             CommandError::Closing => ErrorCode::Interrupted,
             CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
         };
-        let message = match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        let api_error = Self::new(code, message);
+        let api_error = failed(code, &error);
         match error {
             CommandError::NotUp => api_error.hint("run `devenv up` to start it"),
             CommandError::Quiet { .. } => {

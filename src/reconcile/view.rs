@@ -71,6 +71,7 @@ impl View {
             faults: Vec::new(),
             operations: Vec::new(),
             overridden: record.spec.as_ref().map(|spec| spec.overridden.clone()).unwrap_or_default(),
+            project_gone: false,
         };
         Self {
             revision,

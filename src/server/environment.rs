@@ -1,6 +1,7 @@
 //! Environments: status, plan and wait.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,9 +9,11 @@ use std::{
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{ApiError, Condition, EnvironmentTarget, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest};
 use devenv_spec::ServiceName;
+use futures_util::future::join_all;
 
 use super::{Daemon, failure::Failed, stream};
 use crate::{
+    blocking::is_gone,
     operation::{
         absent, names,
         ready::{failures_of, timed_out},
@@ -20,7 +23,13 @@ use crate::{
 };
 
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>> {
-    Json(daemon.environments.statuses())
+    let mut statuses = daemon.environments.statuses();
+    // All at once: disks that do not answer are waited for only once.
+    let gone = join_all(statuses.iter().map(|status| is_gone(Path::new(&status.project)))).await;
+    for (status, gone) in statuses.iter_mut().zip(gone) {
+        status.project_gone = gone;
+    }
+    Json(statuses)
 }
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, ApplyRequest, BuildRequest, DownRequest, EnvironmentTarget, Event, ForkRequest, GcRequest, NamedRequest, RestoreRequest,
-    ServicesRequest, TransferRequest, UpRequest,
+    ApiError, ApplyRequest, BuildRequest, DownRequest, EnvironmentTarget, Event, ForkRequest, GcRequest, MoveRequest, NamedRequest,
+    RestoreRequest, ServicesRequest, TransferRequest, UpRequest,
 };
 
 /// A request for an operation, and who asks for it.
@@ -40,6 +40,7 @@ pub enum OperationRequest {
     Export(TransferRequest),
     Build(BuildRequest),
     Gc(GcRequest),
+    Move(MoveRequest),
 }
 
 impl OperationRequest {
@@ -64,6 +65,7 @@ impl OperationRequest {
             Self::Export(_) => OperationKind::Export,
             Self::Build(_) => OperationKind::Build,
             Self::Gc(_) => OperationKind::Gc,
+            Self::Move(_) => OperationKind::Move,
         }
     }
 }

@@ -47,6 +47,18 @@ pub struct ForkRequest {
     pub up: Option<UpRequest>,
 }
 
+/// Gives the environments of a directory that was moved or renamed to the project in its new place.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct MoveRequest {
+    /// The project's former directory, which need not exist any more.
+    pub from: String,
+    /// The project's directory now.
+    pub to: String,
+    /// Only this instance. Without it, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct UpRequest {
     pub target: EnvironmentTarget,

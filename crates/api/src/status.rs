@@ -35,6 +35,9 @@ pub struct Status {
     /// Variables of services that the profile's `override` replaces; they need not lead to this environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
+    /// The project's directory does not exist any more. Set by `list` only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub project_gone: bool,
 }
 
 /// The state of an environment as a whole.

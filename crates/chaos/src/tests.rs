@@ -187,6 +187,7 @@ impl DaemonApi for Scripted {
             faults,
             operations: Vec::new(),
             overridden: Vec::new(),
+            project_gone: false,
         })
     }
 
