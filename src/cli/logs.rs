@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Show only so many of the last lines.
     #[arg(long, short = 'n', value_name = "COUNT")]
     tail: Option<usize>,
+    /// Begin each line with its time, in UTC.
+    #[arg(long, short)]
+    timestamps: bool,
     /// Show only lines that match this regular expression.
     #[arg(long, value_name = "REGEX")]
     grep: Option<String>,
@@ -62,18 +65,24 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         until: until.map(|time| format!("{time:.6}")),
     };
     let client = session.client().await?;
-    stream(&client, &request, session).await?;
+    print(&client, &request, arguments.timestamps, session).await?;
     Ok(ExitStatus::SUCCESS)
 }
 
 /// Prints lines until they end; also used by `up --attach`.
 pub(super) async fn stream(client: &Client, request: &LogsRequest, session: &Session) -> Result<(), Failure> {
+    print(client, request, false, session).await
+}
+
+async fn print(client: &Client, request: &LogsRequest, timestamps: bool, session: &Session) -> Result<(), Failure> {
     let mut lines = client.logs(request).await?.ready_chunks(AT_ONCE);
     let mut rendered = Lines::default();
     while let Some(chunk) = lines.next().await {
         for line in chunk {
             let line = line?;
-            session.printer.result(&line, || rendered.render(&line))?;
+            session
+                .printer
+                .result(&line, || if timestamps { format!("{} {}", line.time, rendered.render(&line)) } else { rendered.render(&line) })?;
         }
         session.printer.flush()?;
     }

@@ -16,7 +16,10 @@ use super::{
     undo_log::{Entry, Undo},
     watchdog,
 };
-use crate::{event::NewEvent, reconcile::Handle};
+use crate::{
+    event::NewEvent,
+    reconcile::{Handle, View},
+};
 
 /// How often to check whether a target runs again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -72,7 +75,7 @@ impl Faults {
             let mut is_lifted = match self.end_of(&entry, end, wanted).await {
                 End::EnvironmentEnds => return None,
                 End::Over | End::AgentGone => return Some(entry),
-                End::TargetGone if !entry.persists() => return Some(entry),
+                End::TargetGone if !entry.persists() && !entry.limits() => return Some(entry),
                 End::TargetGone => false,
                 End::Lifted => true,
             };
@@ -171,7 +174,11 @@ impl Faults {
 
     /// Returns when the run of the injection, or its fault agent, has ended; never, if it has neither.
     async fn gone(&self, entry: &Entry) -> End {
-        let Some(name) = entry.agent() else { return std::future::pending().await };
+        let name = match (entry.agent(), &entry.target) {
+            (Some(name), _) => name,
+            (None, Some(target)) if entry.limits() => return self.replaced(entry, target).await,
+            (None, _) => return std::future::pending().await,
+        };
         loop {
             let mut events = self.engine().events(&self.site.owner);
             if let Some(target) = &entry.target
@@ -201,6 +208,20 @@ impl Faults {
             // An engine that is away announces nothing, so time is all there is to wait for.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Returns when another container of the service is in the target's place.
+    async fn replaced(&self, entry: &Entry, target: &str) -> End {
+        let mut views = self.site.handle.views();
+        let is_replaced = |view: &View| {
+            let now = view.status.services.iter().find(|seen| seen.name == entry.fault.service);
+            now.and_then(|seen| seen.container.as_ref()).is_some_and(|container| container != target)
+        };
+        if views.wait_for(is_replaced).await.is_err() {
+            // The environment ends, and the fault's task with it.
+            std::future::pending::<()>().await;
+        }
+        End::TargetGone
     }
 
     /// Identifies a run of a container; `None` if it is not running.

@@ -93,6 +93,11 @@ impl Entry {
         self.spec.parameters.flag("persist")
     }
 
+    /// Limits are for the service: a container that replaces its target is limited too.
+    pub(super) fn limits(&self) -> bool {
+        self.undo.iter().any(|undo| matches!(undo, Undo::Limits { .. } | Undo::Group { .. }))
+    }
+
     /// Whether it has been injected and not been undone.
     pub(super) fn is_active_on(&self, service: &str) -> bool {
         self.fault.healed_at.is_none() && self.spec.service.as_str() == service

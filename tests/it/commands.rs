@@ -38,6 +38,7 @@ const LINES: &[(i32, &str)] = &[
     (0, "snapshot remove one"),
     (0, "reset"),
     (0, "undo"),
+    (1, "move ../nowhere"),
     (0, "fork copy"),
     (1, "backup"),
     (0, "backup list"),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use devenv_engine::Engine;
+
 use crate::world::{TestDaemon, World, until};
 
 /// A paused service does not stop within its grace, which is 10 s.
@@ -63,4 +65,28 @@ fn a_fault_that_puts_data_back_does_not_hold_up_down() {
     daemon.expect(0, "up shop");
     daemon.expect(0, "chaos heal");
     assert_eq!(faults(&daemon), 0);
+}
+
+/// The limits of the container that `db` has now, as text.
+fn limits(daemon: &TestDaemon) -> String {
+    let services = daemon.status("default").services;
+    let container = services.into_iter().find(|service| service.name == "db").and_then(|service| service.container).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    format!("{:?}", runtime.block_on(daemon.engine.limits(&container)).unwrap())
+}
+
+#[test]
+fn a_container_that_is_replaced_while_a_limit_lasts_is_limited_too_and_heals_to_what_it_was() {
+    let world = World::new();
+    let daemon = world.up();
+    let before = limits(&daemon);
+    daemon.expect(0, "chaos inject cpu db --set cpus=0.25 --for 1h");
+    assert!(limits(&daemon).contains("0.25"), "{}", limits(&daemon));
+    daemon.expect(0, "up shop --force-recreate");
+    until("the new container is limited", || limits(&daemon).contains("0.25"));
+    assert_eq!(faults(&daemon), 1);
+    let told = daemon.expect(0, "events").stdout;
+    assert!(told.contains("injected again into the new run of db"), "{told}");
+    daemon.expect(0, "chaos heal");
+    assert_eq!((limits(&daemon), faults(&daemon)), (before, 0));
 }

@@ -1,6 +1,7 @@
 //! Tests that need no container engine: the real binary where it needs no daemon, and the daemon in this process on an
 //! engine in memory.
 
+mod builds;
 mod changes;
 mod cli;
 mod collection;
@@ -12,10 +13,13 @@ mod elsewhere;
 mod endurance;
 mod faults;
 mod forgotten;
+mod full_disk;
 mod golden;
 mod held;
 mod hostile_disk;
 mod panics;
+mod relocated;
+mod runners;
 mod several;
 mod state_directory;
 mod users;

@@ -227,6 +227,10 @@ fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
         (Content::Null, Shape::Record(_) | Shape::Map { .. }) => Some(format!("write `{name}: {{}}`, or remove it")),
         (Content::Null, Shape::List(_)) => Some(format!("write `{name}: []`, or remove it")),
         (Content::Null, Shape::Text(TextForm::Free)) => Some(format!("write `{name}: \"\"` for empty text, or remove it")),
+        // Compose takes the directory alone.
+        (Content::Scalar(scalar), Shape::Record(record)) if record.fields.contains_key("context") => {
+            Some(format!("write `{name}: {{ context: {} }}`", shortened(scalar.written())))
+        }
         (Content::Scalar(scalar), Shape::List(items) | Shape::WordOrList { items, .. })
             if matches!(**items, Shape::Text(_) | Shape::Integer { .. }) =>
         {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Workload;
+use super::{Workload, template::MASK};
 
 /// Increased when the canonical form changes, so that an upgrade does not recreate running containers.
 const VERSION: u32 = 1;
@@ -63,6 +63,12 @@ pub fn differences(before: &Workload, after: &Workload) -> Vec<String> {
 }
 
 fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
+    if before != after && (template(before).is_some() || template(after).is_some()) {
+        let shown = |value: &Value| template(value).unwrap_or_else(|| show(value));
+        let (old, new) = (shown(before), shown(after));
+        found.push(if old == new { format!("{path}: its secret value changed") } else { format!("{path}: {old} -> {new}") });
+        return;
+    }
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
@@ -84,6 +90,22 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
         (old, new) if old != new => found.push(format!("{path}: {} -> {}", show(old), show(new))),
         _ => {}
     }
+}
+
+/// The text of a template as a profile has it, without the values of secrets; `None` for any other value.
+fn template(value: &Value) -> Option<String> {
+    let parts = value.as_array().filter(|parts| !parts.is_empty())?;
+    let texts = parts.iter().map(|part| {
+        let fields = part.as_object().filter(|fields| fields.len() == 1)?;
+        let (name, value) = fields.iter().next()?;
+        match (name.as_str(), value) {
+            ("text", Value::String(text)) => Some(text.clone()),
+            ("secret" | "sensitive", _) => Some(MASK.to_owned()),
+            _ => None,
+        }
+    });
+    let text = texts.collect::<Option<String>>()?;
+    Some(show(&Value::String(text)))
 }
 
 fn show(value: &Value) -> String {
@@ -126,5 +148,20 @@ mod tests {
     fn a_changed_argument_is_named() {
         let found = differences(&container(&["postgres"]), &container(&["postgres", "-c", "shared_buffers=96MB"]));
         assert_eq!(found, ["command: +-c +shared_buffers=96MB"]);
+    }
+
+    #[test]
+    fn a_changed_variable_is_shown_as_it_is_written_and_a_secret_never() {
+        let with = |value: Template| {
+            let mut spec = ContainerSpec::new("x");
+            spec.environment.insert("TOKEN".into(), value);
+            Workload::Container(spec)
+        };
+        let none = Workload::Container(ContainerSpec::new("x"));
+        assert_eq!(differences(&none, &with(Template::text("fast"))), ["environment.TOKEN: unset -> fast"]);
+        assert_eq!(differences(&with(Template::text("fast")), &with(Template::text("slow"))), ["environment.TOKEN: fast -> slow"]);
+        let given = |value: &str| with(Template::given("TOKEN", value));
+        assert_eq!(differences(&given("hunter1"), &given("hunter2")), ["environment.TOKEN: its secret value changed"]);
+        assert_eq!(differences(&none, &given("hunter2")), ["environment.TOKEN: unset -> ********"]);
     }
 }

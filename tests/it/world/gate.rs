@@ -29,6 +29,21 @@ impl Gate {
         Self::at_nth(engine, 1, is_meant)
     }
 
+    /// Holds every call.
+    pub(crate) fn all(engine: &FakeEngine) -> Self {
+        let (arrived, reached) = mpsc::channel();
+        let open = Arc::new(Notify::new());
+        engine.intercept_calls(move |call| {
+            if call.phase != CallPhase::Before {
+                return CallAction::Continue;
+            }
+            // Fails if the test does not wait any more.
+            let _ = arrived.send(call.to_string());
+            CallAction::Wait(std::future::pending().boxed())
+        });
+        Self { engine: engine.clone(), reached, open }
+    }
+
     /// Holds the `n`-th of these calls, counted from 1.
     pub(crate) fn at_nth(engine: &FakeEngine, n: u64, is_meant: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
         let (arrived, reached) = mpsc::channel();
