@@ -302,7 +302,6 @@ mod tests {
                 detail: "npm start".to_owned(),
             }],
             overridden: vec!["DATABASE_URL".to_owned()],
-            project_gone: false,
         });
         insta::assert_snapshot!(anstream::adapter::strip_str(&plan).to_string(), @r"
         SERVICE  ACTION    CONSEQUENCE  REASON

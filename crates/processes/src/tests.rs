@@ -284,10 +284,9 @@ async fn a_program_that_is_about_to_become_another_is_swept_like_any() {
 #[tokio::test]
 async fn a_program_over_its_memory_limit_is_killed_and_its_control_group_removed() {
     let limits = Limits { memory: Some(32 << 20), cpus: Some(1.0) };
-    match cgroup::Group::make(limits) {
-        Ok(group) => group.remove(),
-        Err(reason) => return eprintln!("no control groups here: {reason}"),
-    }
+    // This user may not be allowed to make control groups.
+    let Ok(group) = cgroup::Group::make(limits) else { return };
+    group.remove();
     let place = Place::new();
     // It keeps the last line, which does not end.
     let request = StartRequest { limits, ..place.request(&["tail", "/dev/zero"]) };
