@@ -37,7 +37,9 @@ pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<S
     if builds.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let contexts = builds.iter().map(|(_, build)| build.context.clone()).collect();
+    let additional = builds.iter().flat_map(|(_, build)| build.options.contexts.values());
+    let additional = additional.filter(|value| value.starts_with('/')).map(PathBuf::from);
+    let contexts = builds.iter().map(|(_, build)| build.context.clone()).chain(additional).collect();
     let read = move || -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
         let all = builds.into_iter().map(|(name, build)| {
             let manifest = manifest(&build).map_err(|reason| unreadable(&name, &reason))?;

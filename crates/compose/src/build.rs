@@ -39,6 +39,17 @@ pub(crate) fn build(node: &Node, project: &mut Project<'_>) -> Map<String, Value
             build.insert(name.to_owned(), json!(pairs));
         }
     }
+    for (name, entry) in node.get("additional_contexts").into_iter().flat_map(Node::entries) {
+        let value = entry.node.text().unwrap_or_default();
+        if !is_local(value) && !value.starts_with("docker-image://") {
+            let message = format!("the additional context `{name}` is neither a directory nor an image, but `{value}`");
+            let hint = match value.strip_prefix("service:") {
+                Some(service) => format!("give `{service}` an `image`, and write `docker-image://IMAGE`"),
+                None => "clone the repository, and give its directory".to_owned(),
+            };
+            project.findings.error(entry.node.span, "not-supported", message).hint(hint);
+        }
+    }
     for name in ["extra_hosts", "ssh", "platforms", "cache_from"] {
         let texts = project.values().texts(node, name);
         if !texts.is_empty() {

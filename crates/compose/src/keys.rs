@@ -191,7 +191,10 @@ pub static BUILD: &[Key] = &[
     key("dockerfile_inline", Yes),
     key("args", Yes),
     key("target", Yes),
-    key("additional_contexts", Yes),
+    key(
+        "additional_contexts",
+        How("directories and `docker-image://NAME`, with BuildKit; a Git address or `service:NAME` is not supported"),
+    ),
     key("cache_from", Yes),
     key("cache_to", Ignored("the engine's own cache is used")),
     key("entitlements", No("builds get no further rights")),
@@ -316,7 +319,7 @@ pub static MOUNT: &[Key] = &[
     with("bind", Yes, Section(BIND)),
     with("volume", Yes, Section(VOLUME_USE)),
     with("tmpfs", Yes, Section(TMPFS)),
-    with("image", No("mounts of images are not supported"), Section(IMAGE_USE)),
+    with("image", No("mounts of images are not supported: copy the files in a `build`"), Section(IMAGE_USE)),
 ];
 pub static BIND: &[Key] = &[
     key("propagation", Yes),

@@ -45,6 +45,8 @@ pub struct Loaded {
 pub struct Converted {
     /// `name:` of the files.
     pub name: Option<String>,
+    /// The name under which Docker Compose runs them.
+    pub project: String,
     /// The profile's document, as JSON of the profile's own fields.
     pub document: Value,
     /// The same for people: values of secrets stand as the variables that they come from.
@@ -73,10 +75,11 @@ pub fn load(request: Request<'_>, files: &dyn Files) -> Loaded {
                 .hint("write at least `services: { web: { image: NAME } }`");
         }
         let name = root.get("name").and_then(|name| name.text()).map(str::to_owned);
+        let project = place.project_name(name.as_deref());
         let convert::Document { mut document, places } = convert::document(&root, request, files, &place, &mut sources, &mut findings);
         let mut shown = document.clone();
         hide(&mut document, &mut shown);
-        Converted { name, document, shown, places }
+        Converted { name, project, document, shown, places }
     });
     findings.sort();
     Loaded { sources, findings, converted }

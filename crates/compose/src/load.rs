@@ -110,6 +110,18 @@ pub(crate) struct Place<'v> {
     pub(crate) variables: Variables<'v>,
 }
 
+impl Place<'_> {
+    /// As Docker Compose decides it: `COMPOSE_PROJECT_NAME`, then `name:` of the files, then the directory's name.
+    pub(crate) fn project_name(&self, written: Option<&str>) -> String {
+        let variables = &self.variables;
+        let given =
+            variables.process.get("COMPOSE_PROJECT_NAME").or_else(|| variables.files.get("COMPOSE_PROJECT_NAME").map(|given| &given.value));
+        let given = given.map(String::as_str).filter(|name| !name.is_empty());
+        // A directory's name loses what a project's name cannot begin with.
+        given.or(written).unwrap_or_else(|| variables.name.trim_start_matches(['-', '_'])).to_owned()
+    }
+}
+
 impl<'a> Loader<'a> {
     pub(crate) fn new(request: Request<'a>, files: &'a dyn Files) -> Self {
         Self {
@@ -213,8 +225,20 @@ impl<'a> Loader<'a> {
     fn parsed(&mut self, path: &Path, span: Span, place: &Place<'_>) -> Option<Node> {
         let file = self.source(path, span)?;
         let before = self.findings.len();
-        let Parsed { mut root, complete, tags } = yaml::parse_with_tags(&self.sources, file, &[RESET, OVERRIDE], &mut self.findings);
+        let language = yaml::Language { tags: &[RESET, OVERRIDE], documents: true };
+        let Parsed { root, more, complete, tags } = yaml::parse_with(&self.sources, file, language, &mut self.findings);
         self.tags.extend(tags);
+        let mut merged = self.document(root, (complete, before), place)?;
+        for next in more.into_iter().filter(|next| !matches!(next.content, Content::Null)) {
+            // Each is laid on the ones before, like a further file.
+            let next = self.document(next, (complete, before), place)?;
+            merge::merge(&mut merged, next, &self.tags);
+        }
+        Some(merged)
+    }
+
+    /// One document of a file. `before` is the number of findings before the file.
+    fn document(&mut self, mut root: Node, (complete, before): (bool, usize), place: &Place<'_>) -> Option<Node> {
         if matches!(root.content, Content::Null) {
             return (complete && self.findings.len() == before).then_some(Node { content: Content::Map(IndexMap::new()), ..root });
         }

@@ -106,6 +106,8 @@ fn own(name: &str, service: &Node, project: &mut Project<'_>) -> Mounts {
                 Ok(mount) => {
                     found.insert(mount.target.trim_end_matches('/').to_owned(), (mount, item));
                 }
+                // It is reported already.
+                Err(reason) if reason.is_empty() => {}
                 Err(reason) => {
                     project
                         .findings
@@ -163,7 +165,11 @@ fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
     if item.map().is_none() {
         return Err("it is neither text nor a mapping".to_owned());
     }
-    let kind = values.choice(item, "type", &["volume", "bind", "tmpfs"]).ok_or("its `type` is missing or not supported")?;
+    let kind = match item.get("type").and_then(Node::text) {
+        None => return Err("its `type` is missing".to_owned()),
+        Some("image") => return image(item, values),
+        Some(_) => values.choice(item, "type", &["volume", "bind", "tmpfs"]).ok_or("")?,
+    };
     let target = values.text(item, "target").ok_or("`target` is missing")?;
     let source = values.text(item, "source");
     let mut more = Map::new();
@@ -200,6 +206,17 @@ fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
         }
     }
     Ok(Mount { kind, source, target, more })
+}
+
+/// No engine before Docker 28 has mounts of images.
+fn image(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
+    let span = item.get("type").map_or(item.span, |node| node.span);
+    let source = item.get("source").and_then(Node::text).unwrap_or("IMAGE");
+    values
+        .findings
+        .error(span, "not-supported", "a service cannot mount an image")
+        .hint(format!("copy the files with `COPY --from={source}` in a `build`, or let a service of that image copy them into a volume"));
+    Err(String::new())
 }
 
 fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts: &mut Mounts) {

@@ -59,6 +59,44 @@ fn service(lines: &str) -> Value {
 }
 
 #[test]
+fn several_documents_of_a_file_are_laid_on_one_another() {
+    let text = "services:\n  web: { image: one, environment: { A: '1' } }\n---\n---\nservices:\n  web: { image: two, environment: { B: '2' } }\n  db: { image: three }\n";
+    let found = loaded(&[("compose.yaml", text)], &["compose.yaml"], &[], &[]);
+    assert_eq!(problems(&found), [""; 0]);
+    let services = found.converted.unwrap().document["services"].clone();
+    assert_eq!(services["web"]["container"]["image"], "two");
+    assert_eq!(services["web"]["environment"], json!({ "A": "1", "B": "2" }));
+    assert_eq!(services["db"]["container"]["image"], "three");
+    let wrong = loaded(
+        &[("compose.yaml", "services:\n  web: { image: one }\n---\nservices:\n  web: { imag: two }\n")],
+        &["compose.yaml"],
+        &[],
+        &[],
+    );
+    assert!(problems(&wrong)[0].contains(":5:"), "{:?}", problems(&wrong));
+}
+
+#[test]
+fn contexts_and_mounts_that_no_build_and_no_engine_has_are_one_error_at_their_place() {
+    let text = "services:\n  web:\n    build: { context: ., additional_contexts: { a: ./a, b: 'docker-image://alpine:3', c: 'service:db', d: 'https://example.org/x.git' } }\n    \
+                volumes: [{ type: image, source: nginx, target: /x }]\n  db: { image: three }\n";
+    let found = problems(&loaded(&[("compose.yaml", text)], &["compose.yaml"], &[], &[]));
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().all(|problem| problem.contains("not-supported")), "{found:?}");
+    assert!(found.iter().any(|problem| problem.contains("`c`")) && found.iter().any(|problem| problem.contains("`d`")), "{found:?}");
+}
+
+#[test]
+fn the_project_has_the_name_that_docker_compose_gives_it() {
+    let name = |files: &[(&str, &str)]| loaded(files, &["compose.yaml"], &[], &[]).converted.unwrap().project;
+    let text = "services: { web: { image: one } }\n";
+    assert_eq!(name(&[("compose.yaml", text)]), "p");
+    let named = format!("name: shop\n{text}");
+    assert_eq!(name(&[("compose.yaml", &named)]), "shop");
+    assert_eq!(name(&[("compose.yaml", &named), (".env", "COMPOSE_PROJECT_NAME=other\n")]), "other");
+}
+
+#[test]
 fn every_key_of_a_service_becomes_a_field_of_the_container() {
     for (lines, pointer, wanted) in [
         ("command: serve --all \"a b\"", "/container/command", json!(["serve", "--all", "a b"])),

@@ -25,6 +25,8 @@ const ALIASES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Parsed {
     pub root: Node,
+    /// The documents after the first, for a language that has several.
+    pub more: Vec<Node>,
     /// False if the text ends in a syntax error: then only the values before it are known.
     pub complete: bool,
     /// The values with a tag that the caller knows, by position.
@@ -33,16 +35,25 @@ pub struct Parsed {
 
 /// Parses one document. YAML errors go to `findings`.
 pub fn parse(sources: &Sources, file: FileId, findings: &mut Findings) -> Parsed {
-    parse_with_tags(sources, file, &[], findings)
+    parse_with(sources, file, Language::default(), findings)
 }
 
-/// The same for a language that uses some tags, such as `!reset`.
-pub fn parse_with_tags(sources: &Sources, file: FileId, known: &[&str], findings: &mut Findings) -> Parsed {
+/// What a language has beyond plain YAML in one document.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Language<'a> {
+    /// Tags with a meaning, such as `!reset`.
+    pub tags: &'a [&'a str],
+    /// Whether a text may be several documents.
+    pub documents: bool,
+}
+
+/// The same for a language that uses more of YAML.
+pub fn parse_with(sources: &Sources, file: FileId, language: Language<'_>, findings: &mut Findings) -> Parsed {
     let text = sources.get(file).text.as_str();
     let start = sources.span(file, 0, 0);
     if text.len() > LARGEST {
         findings.error(start, "too-large", format!("the file has {} bytes, more than the limit of {LARGEST}", text.len()));
-        return Parsed { root: Node { span: start, content: Content::Null }, complete: false, tags: BTreeMap::new() };
+        return Parsed { root: Node { span: start, content: Content::Null }, more: Vec::new(), complete: false, tags: BTreeMap::new() };
     }
     let options = granit_parser::options! {
         emit_comments: false,
@@ -50,12 +61,24 @@ pub fn parse_with_tags(sources: &Sources, file: FileId, known: &[&str], findings
         flow_nesting_limit: DEEPEST,
         block_nesting_limit: DEEPEST,
     };
-    let mut builder =
-        Builder { text, file, findings, stack: Vec::new(), root: None, anchors: HashMap::new(), expanded: 0, known, tags: BTreeMap::new() };
+    let mut builder = Builder {
+        text,
+        file,
+        findings,
+        stack: Vec::new(),
+        root: None,
+        former: Vec::new(),
+        anchors: HashMap::new(),
+        expanded: 0,
+        language,
+        tags: BTreeMap::new(),
+    };
     let complete = builder.read(Parser::new_from_str_with_options(text, options), sources).is_some();
     builder.close_all();
     let tags = std::mem::take(&mut builder.tags);
-    Parsed { root: builder.root.unwrap_or(Node { span: start, content: Content::Null }), complete, tags }
+    let mut documents = std::mem::take(&mut builder.former).into_iter().chain(builder.root.take());
+    let root = documents.next().unwrap_or(Node { span: start, content: Content::Null });
+    Parsed { root, more: documents.collect(), complete, tags }
 }
 
 struct Builder<'a> {
@@ -66,8 +89,10 @@ struct Builder<'a> {
     root: Option<Node>,
     anchors: HashMap<usize, Node>,
     expanded: usize,
-    /// The tags that the caller knows, and the values that have one.
-    known: &'a [&'a str],
+    /// The documents before this one.
+    former: Vec<Node>,
+    language: Language<'a>,
+    /// The values with a tag that the caller knows.
     tags: BTreeMap<Span, String>,
 }
 
@@ -142,6 +167,10 @@ impl Builder<'_> {
                 Event::UnresolvedAlias(name) => {
                     self.findings.error(span, "unknown-alias", format!("unknown alias: no `&{name}` before this line"));
                     self.add(Node { span, content: Content::Null }, 0)?;
+                }
+                Event::DocumentStart(..) if self.root.is_some() && self.language.documents => {
+                    self.former.extend(self.root.take());
+                    self.anchors.clear();
                 }
                 Event::DocumentStart(..) if self.root.is_some() => {
                     self.findings
@@ -244,7 +273,7 @@ impl Builder<'_> {
     fn tagged(&mut self, span: Span, tag: Option<&Tag>) -> Option<String> {
         let tag = tag.filter(|tag| tag.core_suffix().is_none())?;
         let name = tag.original();
-        if self.known.contains(&name.as_str()) {
+        if self.language.tags.contains(&name.as_str()) {
             return Some(name);
         }
         self.findings.error(span, "unknown-tag", format!("unknown tag `{name}`")).hint("put text that starts with `!` in quotes");

@@ -17,6 +17,8 @@ use super::{
 pub(super) struct Given {
     /// `name:` of the files.
     pub(super) name: Option<String>,
+    /// The name under which Docker Compose runs them.
+    pub(super) project: String,
     pub(super) sources: Sources,
     /// Warnings.
     pub(super) findings: Findings,
@@ -28,7 +30,7 @@ pub(super) struct Given {
 /// The layer of a profile from the files; otherwise their problems.
 pub(super) fn convert(loaded: Loaded, name: &str) -> Result<Given, (Findings, Sources)> {
     let Loaded { mut sources, mut findings, converted } = loaded;
-    let Some(Converted { name: project, mut document, mut shown, places }) = converted.filter(|_| !findings.has_errors()) else {
+    let Some(Converted { name: given, project, mut document, mut shown, places }) = converted.filter(|_| !findings.has_errors()) else {
         return Err((findings, sources));
     };
     recognise(&mut document);
@@ -50,7 +52,7 @@ pub(super) fn convert(loaded: Loaded, name: &str) -> Result<Given, (Findings, So
         let place = places.values().next().copied().unwrap_or(finding.span);
         findings.error(place, finding.code, finding.message.clone());
     }
-    Ok(Given { name: project, sources, findings, layer, shown })
+    Ok(Given { name: given, project, sources, findings, layer, shown })
 }
 
 fn moved(node: &mut Node, place: super::source::Span) {
@@ -112,7 +114,8 @@ pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<(Strin
 pub(super) fn is_compose(text: &str) -> bool {
     let mut sources = Sources::default();
     let file = sources.add("", text);
-    let root = yaml::parse_with_tags(&sources, file, &["!reset", "!override"], &mut Findings::default()).root;
+    let language = yaml::Language { tags: &["!reset", "!override"], documents: true };
+    let root = yaml::parse_with(&sources, file, language, &mut Findings::default()).root;
     let profile = ["extends", "env_file", "variables", "description"].iter().any(|key| root.entry(key).is_some());
     let has_kind = |service: &Node| service.entries().any(|(key, _)| devenv_kinds::find(key).is_some());
     let mut services = root.get("services").into_iter().flat_map(Node::entries).peekable();

@@ -52,6 +52,8 @@ pub struct Loaded {
     pub report: Report,
     /// The profile's document for display, if it differs from `origins`: for Compose files.
     pub shown: Option<serde_json::Value>,
+    /// For Compose files, the name under which Docker Compose runs them.
+    pub compose_project: Option<String>,
 }
 
 /// Everything that was found, with the texts to show it in.
@@ -282,6 +284,6 @@ impl Loader<'_> {
             return Err(LoadError::Invalid { name: name.to_owned(), report: self.report });
         }
         let origins = Origins::new(assembled, self.report.sources.clone());
-        Ok(Loaded { profile, origins, report: self.report, shown: None })
+        Ok(Loaded { profile, origins, report: self.report, shown: None, compose_project: None })
     }
 }

@@ -78,7 +78,7 @@ pub struct BuildOptions {
     /// `HOST:ADDRESS`.
     pub extra_hosts: Vec<String>,
     pub shared_memory: Option<Size>,
-    /// Additional contexts by name: directories (absolute), images, URLs.
+    /// Additional contexts by name: directories (absolute), images as `docker-image://NAME`.
     pub contexts: IndexMap<String, String>,
     /// Agents or keys by name, as `ID` or `ID=PATH`.
     pub ssh: Vec<String>,

@@ -18,6 +18,8 @@ use devenv_spec::ImageBuild;
 use globset::{GlobBuilder, GlobMatcher};
 use sha2::{Digest, Sha256};
 
+use super::AdditionalContext;
+
 /// The number of hashes that are cached.
 const MOST_HASHES: usize = 200_000;
 /// A file that changed this recently may change again within the same tick of the file system's clock.
@@ -50,6 +52,15 @@ pub struct BuildContext {
     /// In the order of their paths; a directory comes before what is in it.
     pub entries: Vec<Entry>,
     pub dockerfile: Vec<u8>,
+    /// The files of additional contexts that are directories, by the names of the contexts.
+    pub additional: BTreeMap<String, AdditionalFiles>,
+}
+
+/// The files of an additional context.
+#[derive(Debug)]
+pub struct AdditionalFiles {
+    pub root: PathBuf,
+    pub entries: Vec<Entry>,
 }
 
 /// The entries of a context, by path: the type, the permissions and the hash of each.
@@ -67,18 +78,32 @@ impl BuildContext {
             dockerfile = devenv_files::read_bounded(&file, LARGEST_DOCKERFILE)
                 .map_err(|error| ContextError::Dockerfile { path: file.clone(), source: error.into() })?;
         }
-        let ignored = Ignored::of(&root, &file)?;
-        let entries = entries(&root, &ignored).map_err(|(path, source)| ContextError::Unreadable { path, source })?;
-        Ok(Self { root, entries, dockerfile })
+        let files = |root: &Path, file: &Path| {
+            let ignored = Ignored::of(root, file)?;
+            entries(root, &ignored).map_err(|(path, source)| ContextError::Unreadable { path, source })
+        };
+        let mut additional = BTreeMap::new();
+        for (name, value) in &build.options.contexts {
+            if let Some(AdditionalContext::Directory(root)) = AdditionalContext::parse(value) {
+                // It has an ignore file of its own, which belongs to no Dockerfile.
+                let entries = files(root, &root.join(""))?;
+                additional.insert(name.clone(), AdditionalFiles { root: root.to_owned(), entries });
+            }
+        }
+        let entries = files(&root, &file)?;
+        Ok(Self { root, entries, dockerfile, additional })
     }
 
     /// Hashes the content of every file. Slow the first time, when each file is read.
     pub fn manifest(&self) -> Result<Manifest, ContextError> {
         let mut files = BTreeMap::new();
-        for entry in &self.entries {
-            let full = self.root.join(&entry.path);
-            let description = describe(&full, &entry.metadata).map_err(|source| ContextError::Unreadable { path: full, source })?;
-            files.insert(entry.path.to_string_lossy().into_owned(), description);
+        let additional = self.additional.iter().map(|(name, files)| (format!("{name}: "), &files.root, &files.entries));
+        for (prefix, root, entries) in additional.chain([(String::new(), &self.root, &self.entries)]) {
+            for entry in entries {
+                let full = root.join(&entry.path);
+                let description = describe(&full, &entry.metadata).map_err(|source| ContextError::Unreadable { path: full, source })?;
+                files.insert(format!("{prefix}{}", entry.path.to_string_lossy()), description);
+            }
         }
         // It is part of the build even if it is outside the context.
         files.insert("the Dockerfile".to_owned(), hex::encode(Sha256::digest(&self.dockerfile)));
@@ -328,6 +353,21 @@ mod tests {
         assert_ne!(manifest().fingerprint(), first.fingerprint());
         std::fs::write(directory.path().join("Dockerfile"), "FROM b").unwrap();
         assert_eq!(manifest().changes_since(&first), ["Dockerfile", "new", "word"]);
+    }
+
+    #[test]
+    fn files_of_an_additional_context_belong_to_the_fingerprint() {
+        let (_directory, mut build) = context(&[("Dockerfile", "FROM a")]);
+        let (more, _) = context(&[("logo", "1"), ("noise", ""), (".dockerignore", "noise\n")]);
+        build.options.contexts.insert("assets".to_owned(), more.path().display().to_string());
+        build.options.contexts.insert("base".to_owned(), "docker-image://alpine:3".to_owned());
+        let manifest = || BuildContext::read(&build).unwrap().manifest().unwrap();
+        let first = manifest();
+        std::fs::write(more.path().join("noise"), "2").unwrap();
+        std::fs::write(more.path().join("logo"), "2").unwrap();
+        assert_eq!(manifest().changes_since(&first), ["assets: logo"]);
+        std::fs::remove_dir_all(more.path()).unwrap();
+        assert!(BuildContext::read(&build).is_err());
     }
 
     #[test]

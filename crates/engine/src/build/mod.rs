@@ -1,6 +1,7 @@
 //! The inputs of an image build, determined without an engine: the files of the context, their fingerprint, and the
 //! Dockerfile. It only reads the disk; the engines build.
 
+mod additional;
 mod context;
 mod dockerfile;
 mod expand;
@@ -9,7 +10,8 @@ mod variables;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-pub use context::{BuildContext, ContextError, Entry, Manifest};
+pub use additional::{AdditionalContext, with_images};
+pub use context::{AdditionalFiles, BuildContext, ContextError, Entry, Manifest};
 pub use dockerfile::{Dockerfile, Heredoc, Instruction};
 pub use inline::{InlineError, Inlined, base_images, without_heredocs};
 pub use variables::ImageSettings;

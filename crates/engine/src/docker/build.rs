@@ -1,5 +1,6 @@
 //! Builds images from a Dockerfile: with BuildKit if the engine has it, otherwise with the engine's other builder if it gives the same result.
 
+mod additional;
 mod sessionless;
 
 use std::{
@@ -17,15 +18,17 @@ use super::{
     client::{Builder, Client},
     images,
 };
+use additional::AdditionalImages;
+
 use crate::{
     EngineError,
-    build::{BuildContext, BuildInputs, Dockerfile, ImageSettings, Inlined, base_images, without_heredocs},
+    build::{AdditionalContext, BuildContext, BuildInputs, Dockerfile, ImageSettings, Inlined, base_images, without_heredocs},
 };
 
 /// The lines of a build; an error is the last item.
 type Lines = BoxStream<'static, Result<String, EngineError>>;
 
-/// The repository of images that hold the files of here-documents during a build.
+/// The repository of images that hold the files of here-documents and of additional contexts during a build.
 const INLINE: &str = "devenv-inline";
 /// A cancelled build leaves its image behind; an image older than this belongs to no running build.
 const LEFT_BEHIND: Duration = Duration::from_hours(1);
@@ -35,25 +38,19 @@ pub(super) fn build(client: Client, build: ImageBuild, inputs: BuildInputs) -> L
 }
 
 async fn begin(client: Client, build: ImageBuild, inputs: BuildInputs) -> Result<Lines, EngineError> {
-    let context = read(&build).await?;
+    let mut context = read(&build).await?;
     let file = Dockerfile::parse(&String::from_utf8_lossy(&context.dockerfile));
     match client.builder().await? {
         Builder::BuildKit { heredocs, platform } => {
-            let Some(syntax) = file.syntax else {
-                return with_own_frontend(client, build, inputs, context, heredocs, &platform).await;
-            };
-            // The frontend that the Dockerfile names parses it instead of the engine.
-            let dockerfile = context.dockerfile.clone();
-            let lines = buildkit::build(client.clone(), build.clone(), inputs.clone(), context, dockerfile).await?;
-            if !is_official(&syntax) {
-                return Ok(lines);
-            }
-            let again = async move {
-                let mut context = read(&build).await?;
-                context.dockerfile = without_syntax(&String::from_utf8_lossy(&context.dockerfile)).into_bytes();
-                with_own_frontend(client, build, inputs, context, heredocs, &platform).await
-            };
-            Ok(unless_unavailable(lines, syntax, again))
+            let additional = AdditionalImages::make(&client, &build, &context).await?;
+            context.dockerfile = additional.in_dockerfile(&context.dockerfile);
+            let lines =
+                with_buildkit(client.clone(), build, inputs, (context, file.syntax, additional.clone()), (heredocs, platform)).await;
+            additional.then_untag(client, lines).await
+        }
+        _ if !build.options.contexts.is_empty() => {
+            let message = "`build.additional_contexts` needs BuildKit, which this engine does not have".to_owned();
+            Err(failed(&build, message))
         }
         Builder::Buildah => sessionless::build(client, build, inputs, context).await,
         Builder::Classic => {
@@ -73,17 +70,44 @@ async fn begin(client: Client, build: ImageBuild, inputs: BuildInputs) -> Result
     }
 }
 
+/// With the frontend that the Dockerfile names, or the engine's own.
+async fn with_buildkit(
+    client: Client,
+    build: ImageBuild,
+    inputs: BuildInputs,
+    (context, syntax, additional): (BuildContext, Option<String>, AdditionalImages),
+    (heredocs, platform): (bool, String),
+) -> Result<Lines, EngineError> {
+    let Some(syntax) = syntax else {
+        return with_own_frontend(client, build, inputs, context, heredocs, &platform).await;
+    };
+    // The frontend that the Dockerfile names parses it instead of the engine.
+    let dockerfile = context.dockerfile.clone();
+    let lines = buildkit::build(client.clone(), build.clone(), inputs.clone(), context, dockerfile).await?;
+    if !is_official(&syntax) {
+        return Ok(lines);
+    }
+    let again = async move {
+        let mut context = read(&build).await?;
+        let dockerfile = additional.in_dockerfile(&context.dockerfile);
+        context.dockerfile = without_syntax(&String::from_utf8_lossy(&dockerfile)).into_bytes();
+        with_own_frontend(client, build, inputs, context, heredocs, &platform).await
+    };
+    Ok(unless_unavailable(lines, syntax, again))
+}
+
 fn failed(build: &ImageBuild, message: String) -> EngineError {
     EngineError::BuildFailed { tag: build.tag.clone(), message, output: Vec::new() }
 }
 
 async fn read(build: &ImageBuild) -> Result<BuildContext, EngineError> {
-    if let Some(name) = build.options.contexts.keys().next() {
-        let message = format!("the additional context `{name}` cannot be given to this engine's builder: copy it into the context");
-        return Err(failed(build, message));
-    }
     let own = build.clone();
-    let context = devenv_files::read_in_time(vec![own.context.clone()], move || BuildContext::read(&own)).await;
+    let directories = own.options.contexts.values().filter_map(|value| match AdditionalContext::parse(value) {
+        Some(AdditionalContext::Directory(path)) => Some(path.to_owned()),
+        _ => None,
+    });
+    let directories = directories.chain([own.context.clone()]).collect();
+    let context = devenv_files::read_in_time(directories, move || BuildContext::read(&own)).await;
     context.map_err(|error| failed(build, error.to_string()))?.map_err(|error| failed(build, with_cause(&error)))
 }
 
@@ -211,11 +235,11 @@ fn platform_variables(target: Option<&str>, engine: &str) -> BTreeMap<String, St
     variables
 }
 
-/// Removes the image with the files of here-documents when the build has ended, in whatever way.
+/// Removes an image that holds files of the build when the build has ended, in whatever way.
 async fn then_untag(client: Client, image: String, lines: Result<Lines, EngineError>) -> Result<Lines, EngineError> {
     let untag = async move {
         if let Err(error) = images::untag(&client, &image).await {
-            tracing::warn!(%error, image, "Cannot remove the image with the files of here-documents.");
+            tracing::warn!(%error, image, "Cannot remove an image that held files of a build.");
         }
     };
     let lines = match lines {

@@ -40,7 +40,7 @@ pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
         services: request.services,
     };
     let converted = compose::convert(devenv_compose::load(files, &Disk), request.name);
-    let compose::Given { name, sources, findings, layer, shown } = converted
+    let compose::Given { name, project, sources, findings, layer, shown } = converted
         .map_err(|(findings, sources)| LoadError::Invalid { name: request.name.to_owned(), report: Report::new(findings, sources) })?;
     let environment = BTreeMap::new();
     let profile = LoadRequest {
@@ -55,6 +55,7 @@ pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
     let mut loaded = loader.finish(request.name)?;
     loaded.profile.description = loaded.profile.description.or(name.map(|name| format!("the Compose project {name}")));
     loaded.shown = Some(shown);
+    loaded.compose_project = Some(project);
     Ok(loaded)
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     EngineError,
-    build::{BuildContext, BuildInputs},
+    build::{BuildContext, BuildInputs, Entry},
 };
 
 /// The most chunks of the archive that wait to be sent.
@@ -137,8 +137,14 @@ fn archive(context: &BuildContext, dockerfile: &str, output: impl Write) -> io::
         header.set_mode(0o644);
         builder.append_data(&mut header, dockerfile, context.dockerfile.as_slice())?;
     }
-    for entry in &context.entries {
-        let full = context.root.join(&entry.path);
+    append(&mut builder, &context.root, &context.entries)?;
+    builder.into_inner()?.flush()
+}
+
+/// Adds the files of a context. Names in the archive are their paths in the context.
+pub(super) fn append(builder: &mut tar::Builder<impl Write>, root: &Path, entries: &[Entry]) -> io::Result<()> {
+    for entry in entries {
+        let full = root.join(&entry.path);
         let metadata = &entry.metadata;
         let mut header = tar::Header::new_gnu();
         header.set_metadata(metadata);
@@ -156,7 +162,7 @@ fn archive(context: &BuildContext, dockerfile: &str, output: impl Write) -> io::
             builder.append_data(&mut header, &entry.path, content)?;
         }
     }
-    builder.into_inner()?.flush()
+    Ok(())
 }
 
 #[cfg(test)]

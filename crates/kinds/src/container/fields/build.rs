@@ -47,7 +47,7 @@ pub struct Build {
     /// The size of `/dev/shm` in the build.
     #[serde(default)]
     pub shm_size: Option<Size>,
-    /// Other contexts by name: directories, images or addresses.
+    /// Other contexts by name, for `FROM` and `COPY --from`: directories, or images as `docker-image://NAME`.
     #[serde(default)]
     pub additional_contexts: IndexMap<String, String>,
     /// Images whose layers may be reused.
