@@ -149,7 +149,9 @@ fn redis_call(address: &str, trust: Vec<String>, more: &[String]) -> Result<Call
     }
     arguments.extend(more.iter().cloned());
     let password = decoded(url.password().unwrap_or_default());
-    Ok(Call { program: "redis-cli", arguments, variables: BTreeMap::from([("REDISCLI_AUTH".to_owned(), password)]) })
+    // A server without a password refuses an empty one, which the client reports.
+    let variables = Some(password).filter(|password| !password.is_empty()).map(|password| ("REDISCLI_AUTH".to_owned(), password));
+    Ok(Call { program: "redis-cli", arguments, variables: variables.into_iter().collect() })
 }
 
 fn parsed(address: &str) -> Result<url::Url, Failure> {
@@ -234,6 +236,8 @@ mod tests {
         let call = redis_call("redis://default:s3cr3t@127.0.0.1:20000/0", Vec::new(), &["info".to_owned()]).unwrap();
         assert_eq!(call.arguments, ["-h", "127.0.0.1", "-p", "20000", "info"]);
         assert_eq!(call.variables["REDISCLI_AUTH"], "s3cr3t");
+        let open = redis_call("redis://127.0.0.1:7000/0", Vec::new(), &[]).unwrap();
+        assert!(open.variables.is_empty(), "a server without a password is given none");
         assert!(!visible(&call).contains("s3cr"));
 
         let trust = vec!["--cacert".to_owned(), "/ca.crt".to_owned()];

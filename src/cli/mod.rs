@@ -62,6 +62,7 @@ mod run;
 mod services;
 mod snapshot;
 mod status;
+mod take_over;
 mod test;
 mod top;
 mod trust;

@@ -119,7 +119,7 @@ impl<'a> Progress<'a> {
     pub(super) fn message(&mut self, message: &str) {
         match self {
             Self::Live(live) => live.message(message),
-            Self::Lines(lines) => lines.printer.say(message),
+            Self::Lines(lines) => lines.message(message),
             Self::Silent => {}
         }
     }
@@ -163,6 +163,15 @@ impl Lines<'_> {
         if self.reported.get(service) != Some(&line) {
             self.printer.say(&line);
             self.reported.insert(service.to_owned(), line);
+        }
+    }
+
+    /// What has a size comes many times a second, like a note.
+    fn message(&mut self, message: &str) {
+        let is_due = meter::Meter::of(message, None).is_none_or(|_| self.noted.get("").is_none_or(|last| last.elapsed() >= NOTE_EVERY));
+        if is_due {
+            self.noted.insert(String::new(), Instant::now());
+            self.printer.say(message);
         }
     }
 

@@ -1,4 +1,4 @@
-//! `devenv move`: takes over the environments of a project that was moved or renamed.
+//! `devenv move`: takes over the environments of a project that was moved or renamed, or the data of a Compose project.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,26 +11,48 @@ use super::{
     operation::carry_out,
     project,
     session::Session,
-    table,
+    table, take_over,
 };
 
-/// Take over the environments of a project directory that was moved or renamed.
+/// Take over the environments of a moved project directory, or the data of Docker Compose.
 ///
-/// Run it in the project's new directory, and name the former one. All instances come with their data, snapshots, backups, secrets and
-/// ports; with `--instance`, only that one. Running services keep running, and the next `devenv up` restarts those that use files of the
-/// project. `devenv list` names environments whose directory does not exist any more.
+/// Run `devenv move FROM` in the project's new directory, and name the former one. All instances come with their data, snapshots,
+/// backups, secrets and ports; with `--instance`, only that one. Running services keep running, and the next `devenv up` restarts those
+/// that use files of the project. `devenv list` names environments whose directory does not exist any more.
+///
+/// Run `devenv move --from-compose` in the directory of a Compose file, after `docker compose stop`. Each volume of the file is copied
+/// into a volume of devenv, and the next `devenv up` starts on the copies; an environment that is up restarts on them. Nothing of Docker
+/// Compose is changed or removed. Data that the environment had goes to the trash: `devenv undo` brings it back for 24 hours.
 ///
 /// Example: devenv move ../old-name
+///
+/// Example: devenv move --from-compose
+///
+/// Example: devenv move --from-compose=shop -f deploy/compose.yaml
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The project's former directory.
-    #[arg(value_name = "FROM", value_hint = clap::ValueHint::DirPath)]
-    from: PathBuf,
+    #[arg(
+        value_name = "FROM",
+        value_hint = clap::ValueHint::DirPath,
+        required_unless_present = "from_compose",
+        conflicts_with_all = ["from_compose", "files", "profiles"]
+    )]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    compose: take_over::Arguments,
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+    match &arguments.from {
+        Some(from) => move_project(from, session).await,
+        None => take_over::run(&arguments.compose, session).await,
+    }
+}
+
+async fn move_project(from: &Path, session: &Session) -> Outcome {
     let to = session.target()?.project;
-    let from = former(&arguments.from)?;
+    let from = former(from)?;
     if Path::new(&to) == from {
         return Err(
             usage(format!("{} is this project: run `devenv move` in the new directory, and name the former one", from.display())).into()

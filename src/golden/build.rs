@@ -153,6 +153,7 @@ impl GoldenBuild {
                 image: &self.from.image,
                 labels: self.labels.clone(),
                 cancel: CancellationToken::new(),
+                progress: Arc::default(),
             };
             return Ok(copy_volume(&*self.engine, copy).await?);
         };

@@ -3,12 +3,18 @@
 //! This process copies and reads the files if the engine's volumes are its own files and it is root; otherwise a
 //! helper container of the engine does. So it works without root, and with an engine on another machine.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use devenv_api::{ApiError, ErrorCode, ServiceState};
 use devenv_engine::{ContainerState, CreatedMount, HelperRun, Labels, ObservedContainer, ObservedVolume, VolumeCreate};
-use devenv_snapshots::{VolumeCopy, copy_volume, digest_tree, is_ours};
+use devenv_snapshots::{CopyProgress, VolumeCopy, copy_volume, digest_tree, is_ours};
 use devenv_spec::{MountSource, ServiceName, ServiceSpec};
+use tokio::time::Instant;
 
 use super::{Context, internal};
 use crate::{
@@ -21,6 +27,7 @@ use crate::{
 
 /// The prefix of a checksum that a helper container has made; others are made by this process. The two are not comparable.
 const BY_HELPER: &str = "helper:";
+const PROGRESS_EVERY: Duration = Duration::from_millis(300);
 
 /// A volume of a service, with its key in the record: `db/data`.
 #[derive(Debug, Clone)]
@@ -107,6 +114,18 @@ pub(super) async fn go_on(context: &Context, paused: &[Step]) -> Result<(), ApiE
 
 /// Copies a volume that nothing writes to into a new one. The step that removes the new one is on record first.
 pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &str, role: &str) -> Result<(), ApiError> {
+    let mountpoint = volume_of(context.environments(), &from.volume).await?.mountpoint;
+    copy_from(context, record, from, mountpoint, (to, role)).await.map(drop)
+}
+
+/// As [`copy`], from a volume that need not be devenv's. Returns the bytes of its files, if they were counted.
+pub(super) async fn copy_from(
+    context: &Context,
+    record: &Record,
+    from: &Held,
+    mountpoint: PathBuf,
+    (to, role): (&str, &str),
+) -> Result<Option<u64>, ApiError> {
     context.check()?;
     context.owe(vec![Step::RemoveVolume { name: to.to_owned() }]).await?;
     let environments = context.environments();
@@ -114,20 +133,39 @@ pub(super) async fn copy(context: &Context, record: &Record, from: &Held, to: &s
     let engine = environments.engine();
     let create = VolumeCreate { name: to.to_owned(), labels: labels.clone(), options: BTreeMap::new() };
     engine.create_volume(&create).await.map_err(|error| no_engine(&error))?;
-    let (source, target) = (volume_of(environments, &from.volume).await?, volume_of(environments, to).await?);
+    let target = volume_of(environments, to).await?;
+    let progress = Arc::new(CopyProgress::default());
     let copy = VolumeCopy {
         from: &from.volume,
         to,
-        mountpoints: Some((source.mountpoint, target.mountpoint)),
+        mountpoints: Some((mountpoint, target.mountpoint)),
         image: image_of(&from.spec),
         labels: Labels { role: Some("helper".to_owned()), ..labels },
         cancel: context.cancel().clone(),
+        progress: progress.clone(),
     };
-    let copied = copy_volume(engine.as_ref(), copy).await;
+    let copied = with_progress(context, &from.key, &progress, copy_volume(engine.as_ref(), copy)).await;
     context.check()?;
     let copied = copied.map_err(|error| internal(&error))?;
     tracing::info!(from = %from.volume, to, way = ?copied.way, bytes = ?copied.bytes, "Volume copied.");
-    Ok(())
+    Ok(copied.bytes)
+}
+
+/// Shows how far a copy is. One that is done sooner shows nothing.
+async fn with_progress<T>(context: &Context, key: &str, progress: &CopyProgress, copy: impl Future<Output = T>) -> T {
+    tokio::pin!(copy);
+    let mut ticks = tokio::time::interval_at(Instant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
+    loop {
+        // Cancel-safe: the copy is polled by reference, and a tick that is lost comes again.
+        tokio::select! {
+            biased;
+            copied = &mut copy => return copied,
+            _ = ticks.tick() => {}
+        }
+        if let Some((done, total)) = progress.now() {
+            context.message(format!("copying {key} {done}/{total} bytes"));
+        }
+    }
 }
 
 /// Moves services to these volumes. Returns the revision that has done it. From here on nothing is undone: if the daemon dies,

@@ -41,6 +41,7 @@ mod relocate;
 mod reset;
 mod services;
 mod snapshot;
+mod take_over;
 mod test;
 mod undo;
 mod up;
@@ -259,6 +260,7 @@ impl Operations {
             OperationRequest::Build(request) => build::prepare(environments, request).await,
             OperationRequest::Gc(request) => Ok(gc::prepare(request)),
             OperationRequest::Move(request) => relocate::prepare(environments, request).await,
+            OperationRequest::TakeOver(request) => take_over::prepare(environments, request).await,
         }
     }
 

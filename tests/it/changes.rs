@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use devenv_engine::{ComposeProject, ComposeVolume};
+
 use crate::world::TestDaemon;
 
 pub(crate) struct Change {
@@ -167,6 +169,30 @@ pub(crate) const EXPORT: Change = Change {
         daemon.write_data("default", "yes");
     },
     is_done: |daemon| ["out", "out.manifest.json"].iter().all(|file| daemon.project.join(file).is_file()),
+};
+
+/// The data of a Compose project whose services have the names of the profile's.
+pub(crate) const TAKE_OVER: Change = Change {
+    command: "move --from-compose -f compose.yaml",
+    kind: "move",
+    before: |daemon| {
+        let volume = |name: &str| ComposeVolume {
+            name: format!("shop_{name}"),
+            key: Some(name.to_owned()),
+            mountpoint: std::path::PathBuf::new(),
+            mounts: Vec::new(),
+        };
+        let text = "name: shop\nservices:\n  db: { image: 'data:1', volumes: ['rows:/rows'] }\n  cache: { image: 'data:1', volumes: ['keys:/keys'] }\n\
+                    volumes: { rows: , keys: }\n";
+        fs::write(daemon.project.join("compose.yaml"), text).unwrap();
+        let project = ComposeProject { volumes: vec![volume("rows"), volume("keys")], running: Vec::new() };
+        daemon.engine.set_compose_project("shop", project);
+        for name in ["shop_rows", "shop_keys"] {
+            fs::write(daemon.engine.files_of(name).join("data"), "composed").unwrap();
+        }
+        daemon.write_data("default", "yes");
+    },
+    is_done: |daemon| daemon.data("default") == ["composed", "composed"],
 };
 
 fn has_snapshot(daemon: &TestDaemon) -> bool {

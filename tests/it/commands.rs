@@ -40,6 +40,7 @@ const LINES: &[(i32, &str)] = &[
     (0, "undo"),
     (1, "move ../nowhere"),
     (0, "fork copy"),
+    (2, "move --from-compose"),
     (1, "backup"),
     (0, "backup list"),
     (1, "import db dump.sql"),

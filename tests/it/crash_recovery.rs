@@ -27,6 +27,7 @@ for_changes! {
     GC as garbage_collection_removes_only_what_is_unused,
     BACKUP as a_backup_is_made_completely_or_not_at_all,
     BACKUP_RESTORE as a_backup_is_restored_in_all_services_or_none,
+    TAKE_OVER as data_of_docker_compose_takes_its_place_completely_or_not_at_all,
     IMPORT as an_import_takes_its_place_completely_or_not_at_all,
 }
 
@@ -59,7 +60,9 @@ fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
     let values: BTreeSet<&str> = old.iter().chain(new).map(String::as_str).filter(|value| *value != "none").collect();
     // The database that a restore replaces is removed, as is the one that an import replaces, which is backed up.
     let replaces = ["backup-restore", "import"].contains(&change.kind);
-    let kept: Vec<&str> = if replaces { Vec::new() } else { values.into_iter().collect() };
+    let mut kept: Vec<&str> = if replaces { Vec::new() } else { values.into_iter().collect() };
+    // The data that a move copies stays with Docker Compose.
+    kept.retain(|value| change.kind != "move" || old.iter().any(|old| old == value));
     daemon.nothing_is_lost(&kept, &when);
     let is_done = (change.is_done)(&daemon);
     if let Some(state) = daemon.last_operation(change.kind) {

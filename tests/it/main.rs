@@ -22,5 +22,6 @@ mod relocated;
 mod runners;
 mod several;
 mod state_directory;
+mod take_over;
 mod users;
 mod world;

@@ -52,8 +52,8 @@ pub use plan::{Action, Consequence, HostPower, Plan, PowerKind, Step};
 pub use progress::UpMessage;
 pub use request::{
     AcceptRequest, ApplyRequest, BuildRequest, Built, BuiltImage, DownRequest, EventsRequest, ExecTarget, ForkRequest, GcReport, GcRequest,
-    LogsRequest, MoveRequest, NamedRequest, Removed, ServicesRequest, ShellVariables, UpRequest, Variable, Variables, VariablesFor,
-    VariablesRequest, WaitRequest, Why, WhyRequest,
+    LogsRequest, MoveRequest, NamedRequest, Removed, ServicesRequest, ShellVariables, TakeOverRequest, TakenOver, TakenVolume, UpRequest,
+    Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadResult};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};

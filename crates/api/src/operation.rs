@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ApiError, ApplyRequest, BuildRequest, DownRequest, EnvironmentTarget, Event, ForkRequest, GcRequest, MoveRequest, NamedRequest,
-    RestoreRequest, ServicesRequest, TransferRequest, UpRequest,
+    RestoreRequest, ServicesRequest, TakeOverRequest, TransferRequest, UpRequest,
 };
 
 /// A request for an operation, and who asks for it.
@@ -41,6 +41,7 @@ pub enum OperationRequest {
     Build(BuildRequest),
     Gc(GcRequest),
     Move(MoveRequest),
+    TakeOver(TakeOverRequest),
 }
 
 impl OperationRequest {
@@ -66,6 +67,7 @@ impl OperationRequest {
             Self::Build(_) => OperationKind::Build,
             Self::Gc(_) => OperationKind::Gc,
             Self::Move(_) => OperationKind::Move,
+            Self::TakeOver(_) => OperationKind::Move,
         }
     }
 }

@@ -59,6 +59,39 @@ pub struct MoveRequest {
     pub instance: Option<String>,
 }
 
+/// Takes over the data that Docker Compose has made in a project's volumes.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TakeOverRequest {
+    /// What `up` of the Compose file asks for: it says which volumes the environment has.
+    pub up: UpRequest,
+    /// The project's name in Docker Compose.
+    pub compose_project: String,
+}
+
+/// What was taken over from a Compose project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakenOver {
+    pub compose_project: String,
+    pub volumes: Vec<TakenVolume>,
+    /// Volumes of the project that the environment has no volume for.
+    pub left: Vec<String>,
+    /// Whether the environment runs on the data now; otherwise the next `up` starts it there.
+    pub running: bool,
+}
+
+/// A volume whose data was copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakenVolume {
+    /// The volume of Docker Compose, which stays as it is.
+    pub from: String,
+    pub service: String,
+    /// The volume's name in the service.
+    pub volume: String,
+    /// Bytes of files; unknown if the engine counted nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct UpRequest {
     pub target: EnvironmentTarget,

@@ -23,9 +23,9 @@ use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Attachment, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
-    ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
+    Attachment, ComposeProject, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest,
+    ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
+    ObservedVolume, OwnerId, PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
 };
 use archive::{list_of, listed_in};
 use calls::CallGuard;
@@ -121,6 +121,16 @@ impl Engine for FakeEngine {
     async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError> {
         let _call = self.begin("volume_sizes", "").await?;
         Ok(self.lock().volumes.iter().map(|volume| (volume.name.clone(), 1 << 20)).collect())
+    }
+
+    async fn compose_project(&self, name: &str) -> Result<ComposeProject, EngineError> {
+        let _call = self.begin("compose_project", name).await?;
+        let state = self.lock();
+        let mut project = state.compose.get(name).cloned().unwrap_or_default();
+        for volume in &mut project.volumes {
+            volume.mountpoint = state.mountpoint(&volume.name);
+        }
+        Ok(project)
     }
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {

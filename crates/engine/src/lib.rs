@@ -22,9 +22,10 @@ use build::BuildInputs;
 pub use devenv_api::EngineInfo;
 pub use labels::{Labels, OwnerId};
 pub use types::{
-    Attachment, ContainerCreate, ContainerState, CreatedAttachment, CreatedMount, EngineError, EngineEvent, EngineEventKind, ExecInput,
-    ExecOutput, ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer,
-    ObservedNetwork, ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar, TerminalSize, UploadFile, Usage, VolumeCreate,
+    Attachment, ComposeMount, ComposeProject, ComposeVolume, ContainerCreate, ContainerState, CreatedAttachment, CreatedMount, EngineError,
+    EngineEvent, EngineEventKind, ExecInput, ExecOutput, ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts,
+    LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar,
+    TerminalSize, UploadFile, Usage, VolumeCreate,
 };
 
 /// A container engine. Every call may be repeated: an object that is already as requested is a success.
@@ -45,6 +46,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn volume(&self, name: &str) -> Result<Option<ObservedVolume>, EngineError>;
     /// The sizes of all volumes in bytes, by name, of all owners. Slow, because the engine walks every volume.
     async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError>;
+    /// The volumes that Docker Compose has made of a project, and what uses them. They are not ours.
+    async fn compose_project(&self, name: &str) -> Result<ComposeProject, EngineError>;
     /// Subnets of all networks of the engine, of all owners. A new network must not overlap with them.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
 

@@ -112,6 +112,37 @@ pub struct ObservedVolume {
     pub created_at: Option<String>,
 }
 
+/// What Docker Compose has made of one of its projects. It is read and never changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ComposeProject {
+    pub volumes: Vec<ComposeVolume>,
+    /// The names of running or paused containers that have one of the volumes, whoever made them, and of all others of the project.
+    pub running: Vec<String>,
+}
+
+/// A volume of a Compose project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposeVolume {
+    /// The engine's name.
+    pub name: String,
+    /// The name in the Compose file; `None` for an anonymous one.
+    pub key: Option<String>,
+    pub mountpoint: PathBuf,
+    /// Where the project's containers, running or not, have it.
+    pub mounts: Vec<ComposeMount>,
+}
+
+/// Where a container of a Compose project has a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposeMount {
+    /// The service's name in the Compose file.
+    pub service: String,
+    /// The number of the copy, from 1.
+    pub copy: u16,
+    /// The path in the container.
+    pub target: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineEvent {
     pub container: String,

@@ -13,6 +13,10 @@ use std::{
         fs::{MetadataExt, lchown, symlink},
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::fs::{AtFlags, CWD, Mode, SeekFrom, Timespec, Timestamps, XattrFlags};
@@ -38,6 +42,30 @@ pub struct VolumeCopy<'a> {
     pub labels: Labels,
     /// Cancels a copy on the host; a helper container runs to its end.
     pub cancel: CancellationToken,
+    /// Counts the bytes of a copy on the host; what a helper container has copied is not known.
+    pub progress: Arc<CopyProgress>,
+}
+
+/// How far a copy is, in bytes of files. The total is 0 until it is known.
+#[derive(Debug, Default)]
+pub struct CopyProgress {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl CopyProgress {
+    /// The bytes copied so far, and the total once it is known.
+    pub fn now(&self) -> Option<(u64, u64)> {
+        let total = self.total.load(Ordering::Relaxed);
+        (total > 0).then(|| (self.done.load(Ordering::Relaxed).min(total), total))
+    }
+}
+
+/// What a copy on the host watches and reports.
+#[derive(Clone, Default)]
+struct Watched {
+    cancel: CancellationToken,
+    progress: Arc<CopyProgress>,
 }
 
 /// What was copied, and how.
@@ -82,9 +110,9 @@ pub async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Result<Co
             let (from, to) = (from.clone(), to.clone());
             move |source| CopyError::Files { from, to, source }
         };
-        let cancel = copy.cancel;
+        let watched = Watched { cancel: copy.cancel, progress: copy.progress };
         let work = move || {
-            let copied = copy_tree_unless(&from, &to, |_| false, &cancel)?;
+            let copied = copy_tree_unless(&from, &to, |_| false, &watched)?;
             rustix::fs::syncfs(File::open(to)?)?;
             Ok(copied)
         };
@@ -130,10 +158,10 @@ pub fn copy_tree_unsynced(from: &Path, to: &Path) -> io::Result<Copied> {
 
 /// As [`copy_tree_unsynced`], without the files whose paths are `needless`.
 pub fn copy_tree_without(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool) -> io::Result<Copied> {
-    copy_tree_unless(from, to, needless, &CancellationToken::new())
+    copy_tree_unless(from, to, needless, &Watched::default())
 }
 
-fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, cancel: &CancellationToken) -> io::Result<Copied> {
+fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, watched: &Watched) -> io::Result<Copied> {
     for entry in fs::read_dir(to)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
@@ -155,9 +183,11 @@ fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, ca
             }
         }
     }
+    let bytes: u64 = files.iter().filter(|entry| entry.metadata.is_file()).map(|entry| entry.metadata.len()).sum();
+    watched.progress.total.store(bytes, Ordering::Relaxed);
     // The largest first, so that no thread is left with one at the end.
     files.sort_by_key(|entry| std::cmp::Reverse(entry.metadata.len()));
-    let ways = in_parallel(&files, |entry| copy_entry(&from.join(&entry.path), &to.join(&entry.path), &entry.metadata, cancel))?;
+    let ways = in_parallel(&files, |entry| copy_entry(&from.join(&entry.path), &to.join(&entry.path), &entry.metadata, watched))?;
     for (original, link) in links {
         fs::hard_link(to.join(original), to.join(link))?;
     }
@@ -166,12 +196,11 @@ fn copy_tree_unless(from: &Path, to: &Path, needless: impl Fn(&Path) -> bool, ca
         dress(&from.join(&directory.path), &to.join(&directory.path), &directory.metadata)?;
     }
     let shared = ways.iter().all(|shared| *shared != Some(false)) && ways.contains(&Some(true));
-    let bytes = files.iter().filter(|entry| entry.metadata.is_file()).map(|entry| entry.metadata.len()).sum();
     Ok(Copied { bytes: Some(bytes), way: if shared { CopyWay::Reflink } else { CopyWay::Host } })
 }
 
 /// Whether blocks were shared; `None` for what has none.
-fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &CancellationToken) -> io::Result<Option<bool>> {
+fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, watched: &Watched) -> io::Result<Option<bool>> {
     let kind = metadata.file_type();
     let mut shared = None;
     if kind.is_symlink() {
@@ -181,8 +210,9 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &Cancella
         if metadata.len() > 0 {
             shared = Some(rustix::fs::ioctl_ficlone(&target, &source).is_ok());
             if shared == Some(false) {
-                copy_content(&source, &target, metadata, cancel)?;
+                copy_content(&source, &target, metadata, watched)?;
             }
+            watched.progress.done.fetch_add(if shared == Some(true) { metadata.len() } else { 0 }, Ordering::Relaxed);
         }
     } else if std::os::unix::fs::FileTypeExt::is_fifo(&kind) || std::os::unix::fs::FileTypeExt::is_socket(&kind) {
         // The socket of a stopped server is useless, and a pipe is created again by its user.
@@ -195,7 +225,7 @@ fn copy_entry(from: &Path, to: &Path, metadata: &fs::Metadata, cancel: &Cancella
 }
 
 /// Copies every piece between holes. Sets the length first, so that a hole at the end stays one.
-fn copy_content(source: &File, target: &File, metadata: &fs::Metadata, cancel: &CancellationToken) -> io::Result<()> {
+fn copy_content(source: &File, target: &File, metadata: &fs::Metadata, watched: &Watched) -> io::Result<()> {
     let length = metadata.len();
     target.set_len(length)?;
     let is_sparse = metadata.blocks() * 512 < length;
@@ -204,17 +234,22 @@ fn copy_content(source: &File, target: &File, metadata: &fs::Metadata, cancel: &
         let (start, end) = if is_sparse {
             match rustix::fs::seek(source, SeekFrom::Data(at)) {
                 Ok(start) => (start, rustix::fs::seek(source, SeekFrom::Hole(start))?),
-                Err(rustix::io::Errno::NXIO) => break,
+                Err(rustix::io::Errno::NXIO) => {
+                    watched.progress.done.fetch_add(length - at, Ordering::Relaxed);
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
         } else {
             (at, length)
         };
         let end = end.min(start + PIECE);
-        if cancel.is_cancelled() {
+        if watched.cancel.is_cancelled() {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "the copy was cancelled"));
         }
         copy_piece(source, target, start, end)?;
+        // A hole counts like what is copied.
+        watched.progress.done.fetch_add(end - at, Ordering::Relaxed);
         at = end;
     }
     Ok(())
@@ -311,8 +346,10 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             lchown(from.join("none"), Some(999), Some(998)).unwrap();
         }
-        let copied = copy_tree(&from, &to).unwrap();
+        let watched = Watched::default();
+        let copied = copy_tree_unless(&from, &to, |_| false, &watched).unwrap();
         assert_eq!(copied.bytes, Some(53_000_000));
+        assert_eq!(watched.progress.now(), Some((53_000_000, 53_000_000)));
         assert_eq!(digest_tree(&from).unwrap(), digest_tree(&to).unwrap());
         let of = |name: &str| fs::symlink_metadata(to.join(name)).unwrap();
         assert!(of("sparse").blocks() * 512 < 1_000_000);
@@ -330,10 +367,10 @@ mod tests {
         fs::create_dir(&from).unwrap();
         fs::create_dir(&to).unwrap();
         fs::write(from.join("a"), vec![7; 3_000_000]).unwrap();
-        let cancel = CancellationToken::new();
-        cancel.cancel();
+        let watched = Watched::default();
+        watched.cancel.cancel();
         // A reflink takes no time, and need not be cancelled.
-        let copied = copy_tree_unless(&from, &to, |_| false, &cancel);
+        let copied = copy_tree_unless(&from, &to, |_| false, &watched);
         assert!(copied.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) || copied.unwrap().way == CopyWay::Reflink);
     }
 

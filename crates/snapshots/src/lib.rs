@@ -8,7 +8,7 @@ mod digest;
 mod golden;
 mod tree;
 
-pub use copy::{Copied, CopyError, VolumeCopy, copy_tree, copy_tree_unsynced, copy_tree_without, copy_volume, is_ours};
+pub use copy::{Copied, CopyError, CopyProgress, VolumeCopy, copy_tree, copy_tree_unsynced, copy_tree_without, copy_volume, is_ours};
 pub use digest::digest_tree;
 pub use golden::{GoldenInput, GoldenKey};
 pub use tree::size_of;

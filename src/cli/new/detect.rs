@@ -69,6 +69,8 @@ pub(super) struct Program {
     pub(super) from: String,
     /// It ends by itself, and the others wait for that.
     pub(super) job: bool,
+    /// It serves a port, which it gets as `PORT`.
+    pub(super) serves: bool,
 }
 
 /// What was found, and where.

@@ -11,7 +11,9 @@ pub(super) fn of_procfile<'a>(file: &'a str, text: &'a str) -> impl Iterator<Ite
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| line.split_once(':'));
     lines.map(move |(name, command)| {
         let name = name.trim();
-        let program = Program { command: shell(command.trim()), watch: Vec::new(), from: file.to_owned(), job: name == "release" };
+        // As with Heroku, `web` serves a port, and a worker does not.
+        let (job, serves) = (name == "release", name == "web" || command.contains("PORT"));
+        let program = Program { command: shell(command.trim()), watch: Vec::new(), from: file.to_owned(), job, serves };
         (name.to_owned(), program)
     })
 }
@@ -21,7 +23,7 @@ pub(super) fn of_manifest(directory: &Path, manifest: &str, text: &str) -> Optio
     let has = |path: &str| directory.join(path).exists();
     let program = |name: &str, command: Vec<String>, watch: &[&str]| {
         let watch = watch.iter().filter(|path| has(path)).map(ToString::to_string).collect();
-        Some((name.to_owned(), Program { command, watch, from: manifest.to_owned(), job: false }))
+        Some((name.to_owned(), Program { command, watch, from: manifest.to_owned(), job: false, serves: true }))
     };
     match manifest {
         "package.json" => {
@@ -83,7 +85,7 @@ pub(super) fn migration(directory: &Path) -> Option<Program> {
         () if has("artisan") => (words("php artisan migrate --force"), "artisan"),
         () => return None,
     };
-    Some(Program { command, watch: Vec::new(), from: from.to_owned(), job: true })
+    Some(Program { command, watch: Vec::new(), from: from.to_owned(), job: true, serves: false })
 }
 
 fn words(line: &str) -> Vec<String> {

@@ -176,6 +176,15 @@ fn programs_wait_for_the_job_that_comes_before_them() {
 }
 
 #[test]
+fn of_a_procfile_the_web_program_serves_a_port_and_a_worker_does_not() {
+    let directory = project(&[("Procfile", "web: serve\nworker: work\nadmin: admin --port $PORT\n")]);
+    let text = Found::of(directory.path()).profile();
+    let (web, rest) = text.split_once("  worker:").unwrap();
+    let (worker, admin) = rest.split_once("  admin:").unwrap();
+    assert!(web.contains("port: 0") && !worker.contains("port: 0") && admin.contains("port: 0"), "{text}");
+}
+
+#[test]
 fn the_compose_files_of_a_dev_container_are_found() {
     let directory = project(&[
         (".devcontainer/devcontainer.json", "{ \"dockerComposeFile\": [\"../stack.yml\", \"extra.yml\"], /* x */ }"),

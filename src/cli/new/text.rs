@@ -56,7 +56,7 @@ impl Found {
             let needs: Vec<String> = servers.iter().map(|server| format!("{server}: ready")).chain(jobs).collect();
             if program.job {
                 text.push_str("    # Ends by itself; the others start after it.\n    restart: { policy: never }\n");
-            } else {
+            } else if program.serves {
                 text.push_str("      # A free port, which the program finds in `PORT`.\n      port: 0\n");
             }
             if !needs.is_empty() {

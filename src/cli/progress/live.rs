@@ -27,9 +27,20 @@ pub(in crate::cli) struct Live {
     place: Place,
 }
 
-/// By their names.
 #[derive(Default)]
-struct Services(IndexMap<String, Service>);
+struct Services {
+    by_name: IndexMap<String, Service>,
+    /// What the command works on as a whole, if that has a size.
+    whole: Option<Whole>,
+}
+
+/// Progress that belongs to no service's state, such as a copy of data.
+#[derive(Clone)]
+struct Whole {
+    words: String,
+    meter: Meter,
+    began: Instant,
+}
 
 struct Service {
     state: ServiceState,
@@ -55,6 +66,21 @@ impl Service {
     }
 }
 
+impl Whole {
+    fn of(message: &str, known: Option<Self>) -> Option<Self> {
+        let (meter, words) = Meter::of(message, known.as_ref().map(|known| &known.meter))?;
+        Some(match known.filter(|known| known.words == words) {
+            Some(known) => Self { meter, ..known },
+            // The rate counts from here.
+            None => Self { meter: Meter::of(message, None)?.0, words, began: Instant::now() },
+        })
+    }
+
+    fn line(&self, columns: usize) -> String {
+        format!("{} {}", self.words, self.meter.text(self.began.elapsed(), columns.saturating_sub(width(&self.words) + 1)))
+    }
+}
+
 impl Live {
     pub(super) fn new() -> Self {
         let services: Arc<Mutex<Services>> = Arc::default();
@@ -62,16 +88,21 @@ impl Live {
         Self { services, place }
     }
 
-    /// Above the lines, where it stays.
+    /// Above the lines, where it stays; what has a size is a line with a bar instead, which the next message replaces.
     pub(super) fn message(&self, message: &str) {
-        self.place.above(&visible(message));
+        let message = visible(message);
+        let known = self.services.lock().unwrap_or_else(PoisonError::into_inner).whole.take();
+        match Whole::of(&message, known) {
+            Some(whole) => self.change(|services| services.whole = Some(whole)),
+            None => self.place.above(&message),
+        }
     }
 
     /// All services of an environment, and what each waits for.
     pub(super) fn services(&self, status: &Status) {
         self.change(|services| {
             for service in &status.services {
-                let known = services.0.entry(service.name.clone()).or_insert_with(|| Service::new(service.state));
+                let known = services.by_name.entry(service.name.clone()).or_insert_with(|| Service::new(service.state));
                 known.needs.clone_from(&service.depends_on);
             }
         });
@@ -87,7 +118,8 @@ impl Live {
             return;
         };
         self.change(|services| {
-            let service = services.0.entry(name.to_owned()).or_insert_with(|| Service::new(state));
+            services.whole = None;
+            let service = services.by_name.entry(name.to_owned()).or_insert_with(|| Service::new(state));
             if service.state != state {
                 let lasted = service.since.elapsed().as_millis() as u64;
                 service.after_ms = None;
@@ -106,7 +138,7 @@ impl Live {
 
     pub(super) fn note(&self, name: &str, message: &str) {
         self.change(|services| {
-            let service = services.0.entry(name.to_owned()).or_insert_with(|| Service::new(ServiceState::Pending));
+            let service = services.by_name.entry(name.to_owned()).or_insert_with(|| Service::new(ServiceState::Pending));
             // What follows ready is no change of state.
             if service.is_over() {
                 return;
@@ -130,13 +162,15 @@ impl Live {
 
 impl Rows for Services {
     fn lines(&self, columns: usize) -> Vec<Line> {
-        self.0.iter().map(|(name, service)| Line { text: self.line(name, service, columns), is_over: service.is_over() }).collect()
+        let services =
+            self.by_name.iter().map(|(name, service)| Line { text: self.line(name, service, columns), is_over: service.is_over() });
+        services.chain(self.whole.iter().map(|whole| Line { text: whole.line(columns), is_over: false })).collect()
     }
 }
 
 impl Services {
     fn line(&self, name: &str, service: &Service, columns: usize) -> String {
-        let widest = self.0.keys().map(|name| width(name)).max().unwrap_or_default().min(NAMES);
+        let widest = self.by_name.keys().map(|name| width(name)).max().unwrap_or_default().min(NAMES);
         let shown = cut(&visible(name), widest);
         let padding = " ".repeat(widest.saturating_sub(width(&shown)));
         let state = paint(state_style(service.state), service.state);
@@ -174,7 +208,7 @@ impl Services {
             return Vec::new();
         }
         let holds = |name: &str, condition: Condition| {
-            self.0.get(name).is_some_and(|needed| match condition {
+            self.by_name.get(name).is_some_and(|needed| match condition {
                 Condition::Ready => !matches!(needed.state, ServiceState::Ready | ServiceState::Completed),
                 Condition::Completed => needed.state != ServiceState::Completed,
                 Condition::Started => matches!(needed.state, ServiceState::Pending | ServiceState::Pulling | ServiceState::Creating),
@@ -198,23 +232,36 @@ mod tests {
         let mut database = Service::new(ServiceState::Pulling);
         database.note = "Downloading".to_owned();
         database.meter = Meter::of("Downloading 100/400 bytes", None).map(|(meter, _)| (meter, Instant::now()));
-        services.0.insert("db".to_owned(), database);
+        services.by_name.insert("db".to_owned(), database);
         let mut api = Service::new(ServiceState::Pending);
         api.needs = IndexMap::from([("db".to_owned(), Condition::Ready), ("other".to_owned(), Condition::Ready)]);
-        services.0.insert("api".to_owned(), api);
+        services.by_name.insert("api".to_owned(), api);
         assert_eq!(shown(&services, 80), ["db  pulling Downloading [####------------] 100 B of 400 B", "api pending waits for db"]);
         assert_eq!(shown(&services, 30)[0], "db  pulling Downloading 25 %");
 
-        let database = services.0.get_mut("db").unwrap();
+        let database = services.by_name.get_mut("db").unwrap();
         (database.state, database.after_ms, database.meter) = (ServiceState::Ready, Some(812), None);
         database.note.clear();
         assert_eq!(shown(&services, 80), ["db  ready 812 ms", "api pending"]);
     }
 
     #[test]
+    fn a_copy_is_a_line_with_a_bar_and_its_rate_counts_from_its_first_message() {
+        let mut services = Services::default();
+        let first = Whole::of("copying db/data 100000000/400000000 bytes", None).unwrap();
+        let began = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        services.whole = Whole::of("copying db/data 200000000/400000000 bytes", Some(Whole { began, ..first }));
+        assert_eq!(shown(&services, 100), ["copying db/data [########--------] 200.0 MB of 400.0 MB, 10.0 MB/s, 21 s left"]);
+        assert_eq!(shown(&services, 60), ["copying db/data 50 %, 10.0 MB/s, 21 s left"]);
+        let other = Whole::of("copying cache/keys 100000000/400000000 bytes", services.whole.take()).unwrap();
+        assert_eq!((other.words.as_str(), other.began.elapsed().as_secs()), ("copying cache/keys", 0));
+        assert!(Whole::of("restoring app of db beside the data in use", Some(other)).is_none());
+    }
+
+    #[test]
     fn long_names_leave_room_for_the_rest() {
         let mut services = Services::default();
-        services.0.insert("a-service-with-a-very-long-name".to_owned(), Service::new(ServiceState::Starting));
+        services.by_name.insert("a-service-with-a-very-long-name".to_owned(), Service::new(ServiceState::Starting));
         assert_eq!(shown(&services, 60), ["a-service-with-… starting"]);
     }
 }

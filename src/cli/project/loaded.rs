@@ -61,6 +61,11 @@ impl Loaded {
         devenv_profile::profile_text(&self.effective(true))
     }
 
+    /// The name under which Docker Compose runs it, if it came from Compose files.
+    pub(crate) fn compose_project(&self) -> Option<&str> {
+        self.0.compose_project.as_deref()
+    }
+
     pub(crate) fn service_names(&self) -> Vec<String> {
         self.0.profile.services.keys().map(ToString::to_string).collect()
     }

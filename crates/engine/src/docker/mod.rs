@@ -9,6 +9,7 @@ mod archive;
 mod build;
 mod buildkit;
 mod client;
+mod compose;
 mod containers;
 mod create;
 mod endpoint;
@@ -37,9 +38,9 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Attachment, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession, HelperRun,
-    ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId, PullProgress, Reach,
-    SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
+    Attachment, ComposeProject, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
+    HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
+    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
 };
 use client::Client;
 use devenv_spec::{ImageBuild, Resources};
@@ -88,6 +89,10 @@ impl Engine for DockerEngine {
 
     async fn volume_sizes(&self) -> Result<std::collections::HashMap<String, u64>, EngineError> {
         volumes::sizes(&self.client).await
+    }
+
+    async fn compose_project(&self, name: &str) -> Result<ComposeProject, EngineError> {
+        compose::project(&self.client, name).await
     }
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {

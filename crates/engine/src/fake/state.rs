@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{ContainerCreate, EngineError, LogChunk, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, UploadFile};
+use super::{
+    ComposeProject, ContainerCreate, EngineError, LogChunk, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, UploadFile,
+};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -15,6 +17,8 @@ pub(super) struct State {
     pub(super) networks: Vec<ObservedNetwork>,
     pub(super) foreign_subnets: Vec<ipnet::IpNet>,
     pub(super) volumes: Vec<ObservedVolume>,
+    /// What Docker Compose has made, by project.
+    pub(super) compose: BTreeMap<String, ComposeProject>,
     pub(super) containers: Vec<Container>,
     pub(super) failures: HashMap<String, VecDeque<EngineError>>,
     pub(super) delays: HashMap<String, Duration>,

@@ -19,7 +19,7 @@ use super::{
     containers::bare,
     state::{Container, State, missing},
 };
-use crate::{CreatedMount, Labels};
+use crate::{ComposeProject, CreatedMount, Labels};
 
 impl FakeEngine {
     /// Keeps each volume's files in a directory below `root`, which exists.
@@ -34,6 +34,16 @@ impl FakeEngine {
     pub fn with_volumes_elsewhere(self, root: &Path) -> Self {
         self.lock().elsewhere = true;
         self.with_volumes_in(root)
+    }
+
+    /// Gives it what Docker Compose has made of a project. Its volumes are not listed with those of devenv.
+    pub fn set_compose_project(&self, name: &str, project: ComposeProject) {
+        let mut state = self.lock();
+        for volume in &project.volumes {
+            // Without a directory for volumes there are no files.
+            let _ = state.make_directory(&volume.name);
+        }
+        state.compose.insert(name.to_owned(), project);
     }
 
     /// The directory of a volume's files. The volume need not exist.
@@ -51,6 +61,7 @@ impl FakeEngine {
             networks: state.networks.clone(),
             foreign_subnets: state.foreign_subnets.clone(),
             volumes: state.volumes.clone(),
+            compose: state.compose.clone(),
             containers: state.containers.clone(),
             output_at_start: state.output_at_start.clone(),
             count: state.count,
@@ -64,6 +75,9 @@ impl FakeEngine {
             copy_files(&state.directory(&volume.name), &copy.directory(&volume.name))?;
         }
         copy.volumes = volumes;
+        for volume in copy.compose.values().flat_map(|project| &project.volumes) {
+            copy_files(&state.directory(&volume.name), &copy.directory(&volume.name))?;
+        }
         drop(state);
         let (events, _) = broadcast::channel(1024);
         let (changes, _) = watch::channel(0);
