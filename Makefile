@@ -4,7 +4,7 @@ PROFILE ?= default
 SUITES ?= foundation data
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
-.PHONY: up down test test-fast accept check sbom bench fuzz build dist test-install reference help
+.PHONY: up down test test-fast accept check sbom bench fuzz build dist test-install reference pictures help
 
 help:             ## List the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -36,6 +36,8 @@ test:             ## Run all tests, with and without a container engine
 	@scripts/setup tests
 	cargo test --workspace --quiet --features docker-tests --lib --bins --test it
 	cargo test --workspace --quiet --features docker-tests --test docker
+	cargo build --quiet
+	DEVENV=$(or $(CARGO_TARGET_DIR),target)/debug/devenv python3 -m unittest discover --start-directory tests/ui
 
 test-fast:        ## Run the tests that need no container engine
 	@scripts/setup build
@@ -53,6 +55,7 @@ check:            ## Check formatting, lints, and the licences, duplicates, sour
 	rustfmt --edition 2024 --check crates/kinds/src/*/mod.rs # declared by a macro, which cargo fmt does not see through
 	cargo clippy --workspace --all-targets --features docker-tests --quiet -- -D warnings
 	scripts/supply-chain check
+	$$(scripts/setup tool tsc) --project ui
 
 sbom:             ## Write a CycloneDX bill of materials to target/sbom.json
 	@mkdir -p target
@@ -60,6 +63,13 @@ sbom:             ## Write a CycloneDX bill of materials to target/sbom.json
 
 reference:        ## Generate the schema and the reference
 	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_published_schema
+
+pictures:         ## Take the pictures of the page, in docs/pictures
+	@scripts/setup build
+	@scripts/setup engine
+	@scripts/setup tests
+	cargo build --quiet
+	DEVENV=$(or $(CARGO_TARGET_DIR),target)/debug/devenv python3 tests/ui/pictures.py
 
 bench: build      ## Run the benchmarks, compared with the alternatives
 	@scripts/setup engine

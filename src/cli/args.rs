@@ -8,7 +8,7 @@ use devenv_api::ApiError;
 use super::{
     backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, failure::usage,
     gc, help, hook, images, lease, ledger, list, logs, man, mcp, new, openapi, operations, plan, profiles, relocate, render, run, services,
-    snapshot, status, suggest, test, top, trust, up, validate, wait, why,
+    snapshot, status, suggest, test, top, trust, ui, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -63,6 +63,7 @@ pub(crate) enum Command {
     Why(why::Arguments),
     Operations(operations::Arguments),
     Top(top::Arguments),
+    Ui(ui::Arguments),
     Env(environment::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
@@ -108,7 +109,7 @@ pub(crate) enum Command {
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
-    ("Inspection", &["status", "list", "logs", "events", "why", "operations", "top"]),
+    ("Inspection", &["status", "list", "logs", "events", "why", "operations", "top", "ui"]),
     ("Access", &["env", "exec", "run", "psql", "redis", "open", "mcp"]),
     ("Testing", &["test", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),
@@ -285,6 +286,8 @@ mod tests {
             "plan shop --json",
             "why db",
             "operations --follow",
+            "ui",
+            "ui --port 7000 --no-open --host 127.0.0.1 --json",
             "events -f",
             "events --json",
             "logs -f --since 5m --grep x db cache",

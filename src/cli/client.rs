@@ -83,13 +83,19 @@ pub(super) async fn open(arguments: &Open, session: &Session) -> Outcome {
         return Err(ApiError::new(ErrorCode::Failed, message).hint("publish a port of it").into());
     };
     session.printer.data(url)?;
-    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let has_screen = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
-    if url.starts_with("http") && has_screen {
-        // If no browser can be started, the address above remains.
-        let _ = Command::new(opener).arg(url).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    if url.starts_with("http") {
+        open_in_browser(url);
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// If there is no screen, or no browser can be started, the address that was printed remains.
+pub(super) fn open_in_browser(url: &str) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let has_screen = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    if has_screen {
+        let _ = Command::new(opener).arg(url).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    }
 }
 
 /// A program with what it gets. Every user of the machine can read a program's arguments, so a password is only in a variable.

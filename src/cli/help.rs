@@ -43,6 +43,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("debugging", include_str!("../../docs/guide/debugging.md")),
     ("testing", include_str!("../../docs/guide/testing.md")),
     ("ci", include_str!("../../docs/guide/ci.md")),
+    ("ui", include_str!("../../docs/guide/ui.md")),
     ("chaos", include_str!("../../docs/guide/chaos.md")),
     ("scenarios", include_str!("../../docs/guide/scenarios.md")),
     ("mariadb", include_str!("../../docs/guide/services/mariadb.md")),

@@ -66,6 +66,7 @@ mod take_over;
 mod test;
 mod top;
 mod trust;
+mod ui;
 mod up;
 mod validate;
 mod wait;
@@ -234,6 +235,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Why(arguments) => why::run(&arguments, session).await,
         Command::Top(arguments) => top::run(&arguments, session).await,
         Command::Operations(arguments) => operations::run(&arguments, session).await,
+        Command::Ui(arguments) => ui::run(&arguments, session).await,
         Command::Env(arguments) => environment::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,

@@ -47,6 +47,7 @@ use crate::{
 use undo_log::{Entry, UndoLog};
 
 pub(crate) use agent::ROLE;
+pub(crate) use devenv_kinds::faults::catalogue;
 pub(crate) use rescue::rescue;
 
 /// The backups of an environment, as faults use them: a fault that removes data may restore it.

@@ -15,6 +15,7 @@ mod lease;
 mod log;
 mod operation;
 mod stream;
+mod ui;
 mod variables;
 
 use std::{sync::Arc, time::Instant};
@@ -96,6 +97,7 @@ fn routes_of_engine() -> Routes {
         (route::OPERATIONS_FOLLOW, routing::post(operation::follow)),
         (route::SUBMIT, routing::post(operation::submit)),
         (route::CANCEL, routing::post(operation::cancel)),
+        (route::UI, routing::post(ui::open)),
     ]
 }
 

@@ -23,5 +23,6 @@ mod runners;
 mod several;
 mod state_directory;
 mod take_over;
+mod ui;
 mod users;
 mod world;

@@ -27,7 +27,7 @@ use crate::{
     ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images,
     Impairments, ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Metrics, MetricsRequest, Operation, OperationMessage,
     OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Snapshots,
-    Status, Submission, TerminalCodec, Traces, TracesRequest, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why,
+    Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why,
     WhyRequest, route,
 };
 
@@ -284,6 +284,11 @@ impl Client {
     /// Logs, events and records of an environment without secrets, as chunks of files.
     pub async fn bundle(&self, request: &BundleRequest) -> Result<Stream<BundleFile>, ClientError> {
         self.stream(route::BUNDLE, request).await
+    }
+
+    /// Serves the page in the browser until the stream is dropped. One message: its address.
+    pub async fn ui(&self, request: &UiRequest) -> Result<Stream<UiOpened>, ClientError> {
+        self.stream(route::UI, request).await
     }
 
     /// Runs a command in a service.

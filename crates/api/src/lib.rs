@@ -23,6 +23,7 @@ pub mod route;
 mod scenario;
 mod status;
 mod target;
+mod ui;
 
 pub use backup::{
     Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
@@ -58,3 +59,4 @@ pub use request::{
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadResult};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
 pub use target::{EnvironmentTarget, is_instance_name};
+pub use ui::{UiAddress, UiOpened, UiRequest};

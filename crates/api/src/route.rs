@@ -44,3 +44,5 @@ pub const CANCEL: &str = "/v1/operations/cancel";
 pub const IMAGES_FETCH: &str = "/v1/images/fetch";
 pub const IMAGES_SAVE: &str = "/v1/images/save";
 pub const IMAGES_LOAD: &str = "/v1/images/load";
+/// Serves the page in the browser as long as the connection lasts.
+pub const UI: &str = "/v1/ui";

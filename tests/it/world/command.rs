@@ -94,6 +94,12 @@ impl Running {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// The first line of its output; the rest stays for [`Self::ended`].
+    pub(crate) fn first_line(&mut self) -> String {
+        let bytes = self.child.stdout.as_mut().unwrap().bytes();
+        String::from_utf8(bytes.map(Result::unwrap).take_while(|byte| *byte != b'\n').collect()).unwrap()
+    }
+
     pub(crate) fn is_over(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

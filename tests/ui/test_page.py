@@ -1,0 +1,247 @@
+"""The page in a real browser. `make test` runs it; by hand: `DEVENV=target/debug/devenv python3 -m unittest discover -s tests/ui -v`."""
+import json, re, sys, time, unittest, urllib.error, urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from world import AXE, HOSTILE, VIEWS, browser, go, page_of, pretend, world
+
+LOST = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+
+
+class Shared(unittest.TestCase):
+    """One browser and one environment for all tests that only look."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.browser = cls.enterClassContext(browser())
+        cls.world = cls.enterClassContext(world())
+
+    def page(self, **options):
+        return page_of(self.world, self.browser, **options)
+
+
+class Looks(Shared):
+    def test_services_follow_and_can_be_stopped_started_and_restarted(self):
+        with self.page() as page:
+            row = lambda name: page.get_by_role("table", name="Services").get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
+            row("web").get_by_text("ready").wait_for()
+            row("once").get_by_text("completed").wait_for()
+            page.get_by_role("button", name="Stop web").click()
+            row("web").get_by_text("stopped").wait_for()
+            page.get_by_role("button", name="Start web", exact=True).click()
+            row("web").get_by_text("ready").wait_for()
+            before = self.world.service("web")["pid"]
+            page.get_by_role("button", name="Restart web").click()
+            self.world.until("web has another process", lambda: self.world.service("web").get("pid") not in (None, before))
+
+    def test_variables_are_masked_and_revealed_one_at_a_time(self):
+        with self.page() as page:
+            page.get_by_role("table", name="Services").get_by_role("link", name="web", exact=True).click()
+            about = page.get_by_role("region", name="About web")
+            about.get_by_text("PORT", exact=True).wait_for()
+            about.get_by_role("heading", name="Why it is so").wait_for()
+
+    def test_the_graph_shows_what_waits_for_what(self):
+        with self.page() as page:
+            page.get_by_role("button", name="Graph").click()
+            page.get_by_text("Longest way to ready").wait_for()
+            self.assertEqual(page.locator("svg .edge").count(), 1)
+
+    def test_logs_are_filtered_by_text_expression_and_level_and_fold_json(self):
+        with self.page() as page:
+            go(page, "Logs")
+            page.get_by_text(re.compile(r"tock \d+")).first.wait_for()
+            page.get_by_label("Filter").fill("/^.*json .ine/")
+            page.get_by_text("json line").first.wait_for()
+            page.wait_for_timeout(300)
+            self.assertNotIn("tock", page.get_by_role("main").inner_text())
+            page.get_by_text("json line").first.click()
+            page.get_by_text('"user": 7').wait_for()
+            page.get_by_label("Filter").fill("red and")
+            self.assertEqual(page.locator(".a-red").first.inner_text(), "red")
+            page.get_by_label("Filter").fill("/(/")
+            self.assertEqual(page.get_by_label("Filter").get_attribute("aria-invalid"), "true")
+            page.get_by_label("Filter").fill("")
+            page.get_by_label("Level").select_option("error")
+            page.get_by_text("json line").first.wait_for()
+
+    def test_data_topics_traces_and_metrics_are_shown(self):
+        with self.page() as page:
+            pretend(page)
+            go(page, "Data")
+            page.get_by_text("item", exact=True).first.click()
+            page.get_by_text("item 17", exact=True).first.wait_for()
+            page.get_by_text("session:plain").wait_for()
+            page.get_by_label("SQL").fill("delete from item")
+            page.get_by_role("button", name="Run", exact=True).click()
+            page.get_by_text("read-only transaction").wait_for()
+            go(page, "Topics")
+            page.get_by_role("table", name="Topics").get_by_text("orders").first.click()
+            page.get_by_role("table", name="Messages").get_by_text("item 3", exact=True).wait_for()
+            page.get_by_role("table", name="Consumer groups").get_by_role("cell", name="billing", exact=True).wait_for()
+            go(page, "Traces")
+            page.get_by_text("POST /pay").first.click()
+            page.get_by_text("charge plain").first.click()
+            page.get_by_text("http.url").wait_for()
+            go(page, "Metrics")
+            page.locator(".plot canvas").first.wait_for()
+
+    def test_a_fault_can_be_injected_and_healed(self):
+        with self.page() as page:
+            go(page, "Chaos")
+            page.get_by_role("button", name="Inject fault").first.click()
+            page.get_by_label("Fault").select_option("freeze")
+            page.get_by_label("Service").select_option("web")
+            page.get_by_role("dialog").get_by_role("button", name="Inject fault").click()
+            page.get_by_role("table", name="Chaos").get_by_role("button", name="Heal").click(timeout=15000)
+            self.world.until("it is healed", lambda: not self.world.json("chaos", "status")["faults"])
+
+    def test_what_destroys_data_is_asked(self):
+        with self.page() as page:
+            go(page, "Data")
+            page.get_by_role("button", name=re.compile("^Reset")).click()
+            page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+            page.get_by_role("dialog").wait_for(state="detached")
+            self.assertFalse([one for one in self.world.json("operations")["operations"] if one["kind"] == "reset"])
+
+    def test_every_view_is_reached_by_keys_alone_and_has_an_address(self):
+        with self.page() as page:
+            keys = dict(zip(VIEWS, "sletmdkcon"))
+            for view, key in keys.items():
+                page.keyboard.press("g")
+                page.keyboard.press(key)
+                page.get_by_role("heading", name=view, exact=True, level=1).wait_for()
+            page.keyboard.press("?")
+            page.get_by_role("dialog", name="Keys").wait_for()
+            page.keyboard.press("Escape")
+            page.get_by_role("dialog").wait_for(state="detached")
+            page.keyboard.press("/")
+            page.keyboard.type("nothing of this name")
+            page.get_by_text("There is none.").wait_for()
+            address = page.url
+            page.reload()
+            page.get_by_text("There is none.").wait_for()
+            self.assertIn("filter=nothing", address)
+            page.keyboard.press("g")
+            page.keyboard.press("s")
+            for _ in range(40):
+                page.keyboard.press("Tab")
+                if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Restart web":
+                    break
+            else:
+                self.fail("no way to a button with the Tab key")
+
+    @unittest.skipUnless(AXE, "scripts/setup tests installs axe-core")
+    def test_no_view_has_a_fault_of_accessibility(self):
+        for scheme in ("light", "dark"):
+            with self.page(color_scheme=scheme) as page:
+                pretend(page)
+                page.evaluate(AXE.read_text())
+                for view in [*VIEWS, "Trace", "Keys", "Inject"]:
+                    if view == "Trace":
+                        page.evaluate("location.hash = '#/traces/5b8efff798038103d269b633813fc60c'")
+                    elif view == "Keys":
+                        page.keyboard.press("?")
+                    elif view == "Inject":
+                        page.keyboard.press("Escape")
+                        go(page, "Chaos")
+                        page.get_by_role("button", name="Inject fault").click()
+                    else:
+                        go(page, view)
+                    page.wait_for_timeout(500)
+                    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})")
+                    told = [f"{one['id']}: {one['nodes'][0]['html'][:120]} {one['nodes'][0]['failureSummary'][:200]}" for one in found["violations"]]
+                    self.assertEqual(told, [], f"{view}, {scheme}")
+
+    def test_no_width_scrolls_sideways(self):
+        with self.page() as page:
+            pretend(page, "a" * 300)
+            for width in (400, 760, 1280, 3840):
+                page.set_viewport_size({"width": width, "height": 900})
+                for view in VIEWS:
+                    go(page, view)
+                    page.wait_for_timeout(120)
+                    self.assertTrue(page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), f"{view} at {width} px")
+
+    def test_nothing_of_anybody_elses_text_runs(self):
+        for text in HOSTILE:
+            with self.page() as page:
+                pretend(page, text)
+                for view in VIEWS:
+                    go(page, view)
+                    page.wait_for_timeout(60)
+                page.evaluate("location.hash = '#/data/store/app/public.item'")
+                page.get_by_text("item 17", exact=True).first.click()
+                page.get_by_role("dialog").get_by_role("button", name="Close").click()
+                page.get_by_label("SQL").fill(text or "x")
+                page.get_by_role("button", name="Run", exact=True).click()
+                page.get_by_text("read-only transaction").wait_for()
+                page.evaluate("location.hash = '#/topics/store/orders'")
+                page.get_by_role("table", name="Messages").wait_for()
+                page.evaluate("location.hash = '#/traces/5b8efff798038103d269b633813fc60c'")
+                page.get_by_text("charge").first.click()
+                page.evaluate("text => location.hash = '#/' + encodeURIComponent(text) + '?filter=' + encodeURIComponent(text)", text)
+                page.wait_for_timeout(100)
+                self.assertEqual(page.locator("main img, main script, main iframe, main b").count(), 0)
+
+
+class Comes(unittest.TestCase):
+    """Environments and daemons that go and come."""
+
+    def test_the_page_goes_on_after_down_up_and_the_end_of_the_daemon(self):
+        with browser() as it, world() as here, page_of(here, it, allowed=LOST) as page:
+            ready = page.get_by_role("table", name="Services").get_by_role("row").filter(has_text="web").get_by_text("ready")
+            ready.wait_for()
+            here.run("down")
+            page.get_by_text("The environment is down").wait_for()
+            here.run("up", "p")
+            ready.wait_for()
+            here.run("daemon", "stop")
+            page.get_by_text("The daemon does not answer").wait_for()
+            here.run("status")
+            page.get_by_text("The daemon does not answer").wait_for(state="detached")
+            here.run("stop", "web")
+            page.get_by_role("button", name="Start web", exact=True).wait_for()
+            go(page, "Events")
+            numbers = page.evaluate("[...document.querySelectorAll('tr[id]')].map(row => Number(row.id.replace('event-', '')))")
+            self.assertEqual(numbers, sorted(set(numbers), reverse=True), "each event once, newest first")
+            self.assertEqual(numbers[-1], numbers[0] - len(numbers) + 1, "none is missing")
+
+    def test_many_lines_a_second_leave_the_page_responsive_and_small(self):
+        with browser() as it, world({"rate": "10000"}) as here, page_of(here, it) as page:
+            go(page, "Logs")
+            page.get_by_text("of many").first.wait_for()
+            page.wait_for_timeout(6000)
+            rows, longest = page.evaluate("""async () => {
+                let longest = 0, before = performance.now();
+                for (const end = before + 3000; before < end; ) { await new Promise(requestAnimationFrame); const now = performance.now(); longest = Math.max(longest, now - before); before = now; }
+                return [document.querySelectorAll('.line').length, longest];
+            }""")
+            print(f"  {rows} elements for lines, longest frame {longest:.0f} ms", file=sys.stderr)
+            self.assertLess(rows, 200)
+            self.assertLess(longest, 1500)
+            page.get_by_label("Filter").fill("no line has this")
+            page.get_by_text("No line matches.").wait_for(timeout=4000)
+
+    def test_nobody_without_the_cookie_gets_in(self):
+        with browser() as it, world(up=False) as here, page_of(here, it) as page:
+            base = page.url.split("#")[0]
+            def code(method="GET", path="", **headers):
+                try:
+                    request = urllib.request.Request(base + path, method=method, headers=headers, data=b"{}" if method == "POST" else None)
+                    return urllib.request.urlopen(request, timeout=5).status
+                except urllib.error.HTTPError as error:
+                    return error.code
+            cookie = "; ".join(f"{one['name']}={one['value']}" for one in page.context.cookies())
+            self.assertEqual(code(Cookie=cookie), 200)
+            self.assertEqual(code(), 403)
+            self.assertEqual(code(path="main.js"), 403)
+            self.assertEqual(code("POST", "api/page", **{"Content-Type": "application/json"}), 403)
+            self.assertEqual(code("POST", "api/page", Cookie=cookie, **{"Content-Type": "text/plain"}), 403)
+            self.assertEqual(code("POST", "api/page", Cookie=cookie, Origin="http://127.0.0.1:1", **{"Content-Type": "application/json"}), 403)
+            self.assertEqual(code("POST", "api/page", Cookie=cookie, **{"Content-Type": "application/json"}), 200)
+            self.assertEqual(code(Cookie=cookie, Host="evil.example.com"), 403)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,166 @@
+"""A devenv of its own, with an environment of host processes, and its page in a browser. Nothing of it is left."""
+import contextlib, json, os, shutil, subprocess, tempfile, time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("DEVENV", ROOT / "target/debug/devenv"))
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "devenv-setup"
+AXE = next(iter(sorted(CACHE.glob("npm/axe-core-*/package/axe.min.js"))), None)
+
+# What must never run, wherever it comes from.
+HOSTILE = ["<img src=x onerror=document.title='owned'>", "<script>document.title='owned'</script>", "javascript:document.title='owned'", "${document.title='owned'}",
+           "\"><svg onload=document.title='owned'>", "'-(document.title='owned')-'", "{{constructor.constructor('document.title=`owned`')()}}", "\u202eabc\u0000\u001b]0;owned\u0007", "</textarea><b>x</b>", "&lt;b&gt;"]
+
+PROFILE = """\
+services:
+  store:
+    process: { command: [python3, -u, store.py] }
+    probe: { log: { pattern: "ready" } }
+  web:
+    process: { command: [python3, web.py], port: 0 }
+    probe: { http: { path: / } }
+    depends_on: { store: ready }
+  once:
+    process: { command: ["true"] }
+"""
+STORE = """import sys, time
+print('ready', flush=True)
+print('{"level": "error", "message": "json line", "user": 7}', flush=True)
+print('\\x1b[31mred\\x1b[0m and \\x1b]0;owned\\x07plain', flush=True)
+HOSTILE = %r
+for text in HOSTILE: print(text, flush=True)
+rate = int(open('rate').read()) if __import__('os').path.exists('rate') else 0
+n = 0
+while True:
+    began = time.time()
+    if rate: sys.stdout.write(''.join(f'line {n + i} of many, of a length that is common in logs of services\\n' for i in range(rate // 20))); n += rate // 20
+    else: print('tock', n, flush=True); n += 1
+    sys.stdout.flush()
+    time.sleep(max(0, (0.05 if rate else 0.5) - (time.time() - began)))
+""" % HOSTILE
+WEB = """import http.server, os
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self): self.send_response(200); self.end_headers(); self.wfile.write(b'ok')
+    def log_message(self, *a): pass
+http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()
+"""
+
+
+class World:
+    def __init__(self, files=None):
+        self.root = Path(tempfile.mkdtemp(prefix="devenv-ui-"))
+        for name, text in {"profiles/p.yaml": PROFILE, "store.py": STORE, "web.py": WEB, **(files or {})}.items():
+            path = self.root / "project" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.variables = {**os.environ, "DEVENV_STATE_DIR": str(self.root / "state"), "DEVENV_RUNTIME_DIR": str(self.root / "run")}
+
+    def run(self, *words, check=True):
+        done = subprocess.run([BINARY, *words], cwd=self.root / "project", env=self.variables, capture_output=True, text=True, timeout=120)
+        assert not check or done.returncode == 0, f"devenv {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def json(self, *words):
+        return json.loads(self.run(*words, "--json"))
+
+    def service(self, name):
+        return next(one for one in self.json("status")["services"] if one["name"] == name)
+
+    def until(self, what, holds, seconds=15):
+        deadline = time.time() + seconds
+        while not holds():
+            assert time.time() < deadline, f"never: {what}"
+            time.sleep(0.1)
+
+    def start(self, *words):
+        return subprocess.Popen([BINARY, *words], cwd=self.root / "project", env=self.variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def close(self):
+        self.run("down", "--all", "--volumes", check=False)
+        self.run("daemon", "stop", check=False)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def world(files=None, up=True):
+    it = World(files)
+    try:
+        if up:
+            it.run("up", "p")
+        yield it
+    finally:
+        it.close()
+
+
+@contextlib.contextmanager
+def browser():
+    with sync_playwright() as play:
+        it = play.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox", "--disable-gpu", "--no-first-run"])
+        try:
+            yield it
+        finally:
+            it.close()
+
+
+@contextlib.contextmanager
+def page_of(world, browser, allowed=(), **options):
+    """The page, opened. Fails if anything ran that should not, or if the page reports an error that is not allowed."""
+    ui = world.start("ui", "--no-open", "--json")
+    url = json.loads(ui.stdout.readline())["url"]
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+    page = context.new_page()
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("dialog", lambda dialog: faults.append("a dialog of the browser"))
+    try:
+        page.goto(url)
+        page.get_by_role("navigation", name="Views").wait_for()
+        yield page
+        assert "owned" not in page.title(), "markup ran"
+        bad = [fault for fault in faults if not any(word in fault for word in allowed)]
+        assert not bad, bad[:3]
+    finally:
+        context.close()
+        ui.terminate()
+        ui.wait()
+
+
+def go(page, name):
+    page.get_by_role("navigation", name="Views").get_by_role("link", name=name, exact=True).click()
+    page.get_by_role("heading", name=name, exact=True, level=1).wait_for(timeout=5000)
+
+
+VIEWS = ["Services", "Logs", "Events", "Traces", "Metrics", "Data", "Topics", "Chaos", "Operations", "Environments"]
+
+
+def pretend(page, text="plain"):
+    """Answers for services that this environment does not have; `text` is in every name and value."""
+    item = lambda name, kind, **more: {"name": name, "kind": kind, "detail": text, **more}
+    groups = [
+        {"name": "app", "kind": "database", "items": [item("public.item", "table", rows=501), item("audit." + text, "table", rows=3)], "more": True},
+        {"name": "0", "kind": "keys", "items": [item("session:" + text, "key", bytes=12)], "more": False},
+        {"name": "topics", "kind": "topics", "items": [item("orders", "topic", rows=4, bytes=4096), item(text, "topic", rows=1)], "more": False},
+        {"name": "groups", "kind": "consumer-groups", "items": [item("billing", "consumer-group"), item(text, "consumer-group")], "more": False},
+        {"name": "files", "kind": "buckets", "items": [item("uploads", "bucket", bytes=99)], "more": False},
+    ]
+    span = lambda id, parent, name, begin, length, **more: {"id": id, "parent": parent, "service": "checkout " + text, "operation": name, "start_us": 1764370800000000 + begin, "duration_us": length, "error": False, "tags": {"http.url": text}, **more}
+    trace = {"id": "5b8efff798038103d269b633813fc60c", "start_us": 1764370800000000, "duration_us": 90000, "spans": [span("a", None, "POST /pay", 0, 90000), span("b", "a", "charge " + text, 10000, 60000, error=True), span("c", "b", "insert", 20000, 9000)]}
+    rows = lambda body: {"columns": [{"name": name} for name in ("topic", "partition", "committed", "end", "lag")], "rows": [["orders", "0", "3", "7", "4"], [text, "1", "0", "0", "0"]], "more": False} if body["item"] in ("billing", text) and body["group"] == "groups" else {
+        "columns": [{"name": "id", "type": "int4"}, {"name": "name " + text, "type": text}, {"name": "note"}], "rows": [[str(n), f"item {n}", text if n % 3 else None] for n in range(100)], "more": True, "message": text}
+    count = iter(range(10**6))
+    answers = {
+        "data/outline": lambda body: {"groups": groups} if body["service"] == "store" else {"error": {"code": "usage", "message": "holds nothing"}},
+        "data/rows": rows,
+        "data/query": lambda body: {"error": {"code": "failed", "message": "cannot execute DELETE in a read-only transaction " + text}},
+        "traces": lambda body: {"services": ["checkout", text], "traces": [trace]},
+        "metrics": lambda body: {"samples": [{"service": "store", "name": name, "labels": {"state": label}, "value": next(count) * factor} for name, factor in (("cpu_seconds_total", 0.1), ("memory_bytes", 2**20), ("connections", 1)) for label in ("one", text)]},
+    }
+    for path, answer in answers.items():
+        page.route(f"**/api/v1/environment/{path}", answering(answer))
+
+
+def answering(answer):
+    return lambda route: route.fulfill(status=200, content_type="application/json", body=json.dumps(answer(route.request.post_data_json)))

@@ -1,0 +1,94 @@
+// @ts-check
+// Chaos: faults that are injected now, with the observation that proves each, and those that were.
+import { html, useEffect, useState } from "./html.js";
+import { Dialog, Empty, Head, State, When, duration } from "./parts.js";
+import { ask } from "./net.js";
+import { fail, store, tell, useAnswer, useStore } from "./store.js";
+
+export function Chaos() {
+  const status = useStore((state) => state.status);
+  const target = useStore((state) => state.target);
+  const active = status?.faults ?? [];
+  const history = useAnswer("/v1/environment/chaos/status", { target, healed: true }, [active.length]);
+  const former = (history.value?.faults ?? []).filter((fault) => fault.healed_at).reverse();
+  const [open, set] = useState(false);
+  const heal = async (ids) => {
+    try {
+      const { faults } = await ask("/v1/environment/chaos/heal", { target: store.target, ids });
+      tell(faults.length === 1 ? `${faults[0].fault} on ${faults[0].service} is healed` : `${faults.length} faults are healed`);
+    } catch (error) {
+      fail(error);
+    }
+  };
+  return html`<${Head} title="Chaos"><div class="buttons">
+      <button type="button" class="primary" onClick=${() => set(true)}>Inject fault</button>
+      ${active.length > 1 && html`<button type="button" onClick=${() => heal([])}>Heal all</button>`}</div></${Head}>
+    ${!active.length && html`<${Empty}>Nothing is broken on purpose. A fault is undone when its time is up, even if devenv is killed.</${Empty}>`}
+    ${active.length > 0 && html`<div class="scroll"><table aria-label="Chaos">
+      <thead><tr><th>What</th><th>On</th><th>Observed</th><th>Until</th><th>Actions</th></tr></thead>
+      <tbody>${active.map((fault) => html`<tr key=${fault.id}><td class="name">${fault.fault}</td><td>${fault.service}</td><td class="wide"><${Witness} fault=${fault} /></td>
+        <td><${Until} time=${fault.heals_at} /></td><td><button type="button" class="small" onClick=${() => heal([fault.id])}>Heal</button></td></tr>`)}</tbody></table></div>`}
+    ${former.length > 0 && html`<h2>Healed</h2><div class="scroll"><table aria-label="History">
+      <thead><tr><th>What</th><th>On</th><th>From</th><th>Healed</th><th>Observed</th></tr></thead>
+      <tbody>${former.map((fault) => html`<tr key=${fault.id}><td class="name">${fault.fault}</td><td>${fault.service}</td><td><${When} time=${fault.injected_at} /></td>
+        <td><${When} time=${fault.healed_at} /></td><td class="wide"><${Witness} fault=${fault} /></td></tr>`)}</tbody></table></div>`}
+    ${open && html`<${Inject} services=${status?.services ?? []} close=${() => set(false)} />`}`;
+}
+
+/** @param {{fault: import("./store.js").Fault}} properties */
+function Witness({ fault }) {
+  const parameters = Object.entries(fault.parameters ?? {}).map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join(" ");
+  return html`${fault.witness ? html`<${State} state=${fault.witness.observed ? "observed" : "failed"} /> ${fault.witness.what}
+      ${fault.witness.after_ms != null && html` <small>after ${duration(fault.witness.after_ms)}</small>`}` : "not observed yet"}
+    ${parameters && html`<div class="reason">${parameters}</div>`}`;
+}
+
+/** @param {{time?: string}} properties */
+function Until({ time }) {
+  const [, again] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => again((n) => n + 1), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  if (!time) return "it is healed";
+  return html`<span title=${time}>${duration(Math.max(0, Math.round((Date.parse(time) - Date.now()) / 1000) * 1000))} left</span>`;
+}
+
+/** @param {{services: import("./store.js").Service[], close: () => void}} properties */
+function Inject({ services, close }) {
+  const catalogue = useAnswer("/faults", {});
+  const [name, choose] = useState("");
+  const [service, on] = useState("");
+  const [time, last] = useState("");
+  const [values, change] = useState(/** @type {Record<string, string>} */ ({}));
+  const [busy, set] = useState(false);
+  const faults = catalogue.value?.faults ?? [];
+  const fault = faults.find((one) => one.name === name);
+  const parts = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(time.trim());
+  const ms = parts ? Number(parts[1]) * { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[parts[2]] : null;
+  const inject = async (event) => {
+    event.preventDefault();
+    if (!name || !service) return;
+    set(true);
+    try {
+      const parameters = Object.fromEntries(Object.entries(values).filter(([of, value]) => value && fault?.parameters.some((one) => one.name === of)));
+      const done = ask("/v1/environment/chaos/inject", { target: store.target, fault: name, service, for_ms: ms, parameters });
+      close();
+      const made = await done;
+      tell(`${made.fault} on ${made.service}`, made.witness?.what);
+    } catch (error) {
+      fail(error);
+    }
+  };
+  return html`<${Dialog} title="Inject fault" label="Break something on purpose" onClose=${close}><form onSubmit=${inject}>
+    <label>Fault <select value=${name} required autofocus onChange=${(event) => choose(event.target.value)}>
+      <option value="">choose…</option>${faults.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select></label>
+    <label>Service <select value=${service} required onChange=${(event) => on(event.target.value)}>
+      <option value="">choose…</option>${services.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select></label>
+    <p class="about-it">${fault?.about ?? "What breaks is put right again when its time is up."}</p>
+    ${fault && fault.undone_by !== "nothing" && html`<label>For <input value=${time} placeholder="5m" aria-invalid=${time && !parts ? "true" : undefined} onInput=${(event) => last(event.target.value)} /></label>`}
+    ${fault?.parameters.map((one) => html`<label key=${one.name}><code>${one.name}</code> <input value=${values[one.name] ?? ""} title=${one.about}
+      placeholder=${one.default ?? one.form} onInput=${(event) => change({ ...values, [one.name]: event.target.value })} /><small aria-hidden="true">${one.about}</small></label>`)}
+    <div class="buttons"><button type="button" onClick=${close}>Cancel</button>
+      <button type="submit" class="danger" disabled=${busy || !name || !service || (!!time && !parts)}>Inject fault</button></div></form></${Dialog}>`;
+}

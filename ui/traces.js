@@ -1,0 +1,110 @@
+// @ts-check
+// Traces: a list, and one of them as a waterfall with the log lines of the same id.
+import { html, useEffect, useState } from "./html.js";
+import { lines, onLines } from "./lines.js";
+import { Empty, Filter, Head, Problem, clock, duration, matcher, number, opens } from "./parts.js";
+import { go, replace, to, useRoute } from "./route.js";
+import { useAnswer, useStore } from "./store.js";
+
+/** @typedef {{id: string, parent?: string, service: string, operation: string, start_us: number, duration_us: number, error: boolean, tags: Record<string, any>}} Span */
+/** @typedef {{id: string, start_us: number, duration_us: number, spans: Span[]}} Trace */
+
+export function Traces() {
+  const { path } = useRoute();
+  return path[0] ? html`<${One} id=${path[0]} />` : html`<${List} />`;
+}
+
+function List() {
+  const { query } = useRoute();
+  const target = useStore((state) => state.target);
+  const [filter, service, least] = [query.get("filter") ?? "", query.get("service") ?? "", query.get("least") ?? ""];
+  const body = { target, limit: 100, service: service || undefined, min_duration_ms: least ? Number(least) : undefined };
+  const answer = useAnswer("/v1/environment/traces", body, [], 2500);
+  const wanted = matcher(filter);
+  const traces = /** @type {Trace[]} */ (answer.value?.traces ?? []);
+  const shown = traces.filter((trace) => wanted.matches(`${trace.id} ${trace.spans.map((span) => `${span.service} ${span.operation} ${JSON.stringify(span.tags ?? {})}`).join(" ")}`))
+    .sort((a, b) => b.start_us - a.start_us);
+  const longest = Math.max(1, ...shown.map((trace) => trace.duration_us));
+  const set = (more) => replace(["traces"], { filter, service, least, ...more });
+  return html`<${Head} title="Traces">
+      <label>Service <select value=${service} onChange=${(event) => set({ service: event.target.value })}><option value="">all</option>
+        ${(answer.value?.services ?? []).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
+      <label>At least <select value=${least} onChange=${(event) => set({ least: event.target.value })}><option value="">any</option>
+        ${[10, 100, 1000].map((ms) => html`<option key=${ms} value=${String(ms)}>${duration(ms)}</option>`)}</select></label>
+      <${Filter} value=${filter} hint="operation, tag or id" bad=${wanted.bad} onInput=${(text) => set({ filter: text })} /></${Head}>
+    <${Problem} error=${answer.error} />
+    ${answer.value && !shown.length && html`<${Empty}>${traces.length ? "No trace matches." : "No trace has arrived yet. Programs send them to OTEL_EXPORTER_OTLP_ENDPOINT."}</${Empty}>`}
+    ${shown.length > 0 && html`<div class="scroll"><table aria-label="Traces">
+      <thead><tr><th>Operation</th><th>Service</th><th>Time</th><th>Duration</th><th>Spans</th><th class="optional">Id</th></tr></thead>
+      <tbody>${shown.map((trace) => {
+        const root = rootOf(trace);
+        const errors = trace.spans.filter((span) => span.error).length;
+        return html`<tr key=${trace.id} ...${opens(() => go(["traces", trace.id]))}><td class="name"><a href=${to(["traces", trace.id])}>${root?.operation ?? trace.id}</a></td>
+          <td>${root?.service ?? ""}</td><td>${clock(new Date(trace.start_us / 1000).toISOString())}</td>
+          <td class="figure"><span class="bar"><span style=${{ width: `${(100 * trace.duration_us) / longest}%` }} /></span>${duration(trace.duration_us / 1000)}</td>
+          <td class="figure">${trace.spans.length}${errors > 0 && html` <span class="state bad">${errors} failed</span>`}</td><td class="optional"><code>${trace.id.slice(0, 16)}</code></td></tr>`;
+      })}</tbody></table></div>`}`;
+}
+
+/** @param {Trace} trace */
+function rootOf(trace) {
+  const ids = new Set(trace.spans.map((span) => span.id));
+  return trace.spans.find((span) => !span.parent || !ids.has(span.parent)) ?? trace.spans[0];
+}
+
+/** The spans as a tree, each after its parent. @param {Trace} trace @returns {{span: Span, depth: number}[]} */
+export function ordered(trace) {
+  const ids = new Set(trace.spans.map((span) => span.id));
+  const below = new Map();
+  for (const span of trace.spans) {
+    const parent = span.parent && ids.has(span.parent) && span.parent !== span.id ? span.parent : "";
+    below.set(parent, [...(below.get(parent) ?? []), span]);
+  }
+  const rows = [];
+  const seen = new Set();
+  const add = (parent, depth) => {
+    for (const span of (below.get(parent) ?? []).sort((a, b) => a.start_us - b.start_us)) {
+      if (seen.has(span.id) || rows.length >= 2000) continue;
+      seen.add(span.id);
+      rows.push({ span, depth });
+      add(span.id, depth + 1);
+    }
+  };
+  add("", 0);
+  return rows;
+}
+
+/** @param {{id: string}} properties */
+function One({ id }) {
+  const target = useStore((state) => state.target);
+  const answer = useAnswer("/v1/environment/traces", { target, limit: 1, id }, [], 4000);
+  const [chosen, choose] = useState("");
+  const trace = /** @type {Trace | undefined} */ (answer.value?.traces?.[0]);
+  const rows = trace ? ordered(trace) : [];
+  const begin = Math.min(...rows.map(({ span }) => span.start_us));
+  const length = Math.max(1, ...rows.map(({ span }) => span.start_us + span.duration_us - begin));
+  const services = [...new Set(rows.map(({ span }) => span.service))];
+  return html`<${Head} title="Traces"><a class="button quiet" href=${to(["traces"])}>All traces</a><code class="wide">${id}</code>
+      ${trace && html`<span>${duration(length / 1000)}, ${number(rows.length)} ${rows.length === 1 ? "span" : "spans"} in ${services.length} ${services.length === 1 ? "service" : "services"}</span>`}</${Head}>
+    <${Problem} error=${answer.error} />
+    ${answer.value && !trace && html`<${Empty}>Jaeger does not have this trace (any more).</${Empty}>`}
+    ${trace && html`<div class="scroll"><table class="waterfall" aria-label="Traces">
+      <thead><tr><th>Span</th><th class="optional">Service</th><th>Duration</th><th class="time"><span>0</span><span>${duration(length / 2000)}</span><span>${duration(length / 1000)}</span></th></tr></thead>
+      <tbody>${rows.map(({ span, depth }) => html`<tr key=${span.id} class=${span.error ? "failed" : ""} ...${opens(() => choose(chosen === span.id ? "" : span.id))}>
+          <td class="name"><span style=${{ paddingLeft: `${Math.min(depth, 20) * 14}px` }}><button type="button" class="link" aria-expanded=${chosen === span.id}
+            onClick=${() => choose(chosen === span.id ? "" : span.id)}>${span.operation}</button></span></td>
+          <td class="optional">${span.service}</td><td class="figure">${duration(span.duration_us / 1000)}</td>
+          <td class="time"><span class="span" style=${{ left: `${(100 * (span.start_us - begin)) / length}%`, width: `max(2px, ${(100 * span.duration_us) / length}%)`, background: `var(--of-${services.indexOf(span.service) % 8})` }} /></td></tr>
+        ${chosen === span.id && html`<tr class="tags"><td colspan="4"><dl><dt>begins</dt><dd>${duration((span.start_us - begin) / 1000)} after the trace</dd>
+          ${Object.entries(span.tags ?? {}).map(([name, value]) => html`<dt>${name}</dt><dd>${typeof value === "string" ? value : JSON.stringify(value)}</dd>`)}</dl></td></tr>`}`)}
+      </tbody></table></div><${Mentions} id=${id} />`}`;
+}
+
+/** The log lines that name the trace. @param {{id: string}} properties */
+function Mentions({ id }) {
+  const [, again] = useState(0);
+  useEffect(() => onLines(() => again((n) => n + 1)), []);
+  const found = lines.filter((line) => line.plain.includes(id)).slice(-200);
+  return html`<h2>Log lines of this trace</h2>${!found.length && html`<${Empty}>No line of the kept logs names ${id}.</${Empty}>`}
+    <div class="lines plain">${found.map((line) => html`<div key=${line.number} class=${`line ${line.level}`}><time>${clock(line.time)}</time><span class="of">${line.service}</span><span class="text">${line.plain}</span></div>`)}</div>`;
+}
