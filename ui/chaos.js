@@ -1,7 +1,7 @@
 // @ts-check
 // Chaos: faults that are injected now, with the observation that proves each, and those that were.
 import { html, useEffect, useState } from "./html.js";
-import { Dialog, Empty, Head, State, When, duration } from "./parts.js";
+import { Choose, Dialog, Empty, Head, State, When, duration } from "./parts.js";
 import { ask } from "./net.js";
 import { fail, store, tell, useAnswer, useStore } from "./store.js";
 
@@ -81,14 +81,15 @@ function Inject({ services, close }) {
     }
   };
   return html`<${Dialog} title="Inject fault" label="Break something on purpose" onClose=${close}><form onSubmit=${inject}>
-    <label>Fault <select value=${name} required autofocus onChange=${(event) => choose(event.target.value)}>
-      <option value="">choose…</option>${faults.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select></label>
-    <label>Service <select value=${service} required onChange=${(event) => on(event.target.value)}>
-      <option value="">choose…</option>${services.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select></label>
+    <${Choose} label="Fault" value=${name} required=${true} autofocus=${true} onChange=${choose}>
+      <option value="">choose…</option>${faults.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</${Choose}>
+    <${Choose} label="Service" value=${service} required=${true} onChange=${on}>
+      <option value="">choose…</option>${services.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</${Choose}>
     <p class="about-it">${fault?.about ?? "What breaks is put right again when its time is up."}</p>
     ${fault && fault.undone_by !== "nothing" && html`<label>For <input value=${time} placeholder="5m" aria-invalid=${time && !parts ? "true" : undefined} onInput=${(event) => last(event.target.value)} /></label>`}
-    ${fault?.parameters.map((one) => html`<label key=${one.name}><code>${one.name}</code> <input value=${values[one.name] ?? ""} title=${one.about}
-      placeholder=${one.default ?? one.form} onInput=${(event) => change({ ...values, [one.name]: event.target.value })} /><small aria-hidden="true">${one.about}</small></label>`)}
+    ${fault?.parameters.map((one) => html`<div class="choose" key=${one.name}><label for=${`set-${one.name}`}><code>${one.name}</code></label>
+      <input id=${`set-${one.name}`} value=${values[one.name] ?? ""} aria-describedby=${`about-${one.name}`} placeholder=${one.default ?? one.form}
+        onInput=${(event) => change({ ...values, [one.name]: event.target.value })} /><small id=${`about-${one.name}`}>${one.about}</small></div>`)}
     <div class="buttons"><button type="button" onClick=${close}>Cancel</button>
       <button type="submit" class="danger" disabled=${busy || !name || !service || (!!time && !parts)}>Inject fault</button></div></form></${Dialog}>`;
 }

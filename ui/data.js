@@ -1,7 +1,7 @@
 // @ts-check
 // Data: what the servers hold, rows, a box for read-only SQL, and what can be done with all of it.
 import { html, useState } from "./html.js";
-import { Asked, Empty, Filter, Head, Problem, carryOut, matcher, number, size } from "./parts.js";
+import { Asked, Choose, Empty, Filter, Head, Problem, carryOut, matcher, number, size } from "./parts.js";
 import { useOutlines } from "./outline.js";
 import { replace, to, useRoute } from "./route.js";
 import { ask } from "./net.js";
@@ -101,10 +101,10 @@ function Query({ outlines, path }) {
     }
   };
   return html`<form class="query" onSubmit=${run}>
-    <label class="sql"><span>SQL</span><textarea rows="2" spellcheck="false" value=${text} placeholder="select …" onInput=${(event) => write(event.target.value)}
+    <label class="sql"><span>SQL</span><textarea rows="2" spellcheck=${false} value=${text} placeholder="select …" onInput=${(event) => write(event.target.value)}
       onKeyDown=${(event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && run(event)} /></label>
-    <div class="buttons">${databases.length > 1 && html`<label>In <select value=${key(at)} onChange=${(event) => choose(event.target.value)}>
-        ${databases.map((one) => html`<option key=${key(one)} value=${key(one)}>${key(one)}</option>`)}</select></label>`}
+    <div class="buttons">${databases.length > 1 && html`<${Choose} label="In" value=${key(at)} onChange=${choose}>
+        ${databases.map((one) => html`<option key=${key(one)} value=${key(one)}>${key(one)}</option>`)}</${Choose}>`}
       <button type="submit" class="primary" disabled=${state.busy}>Run</button>
       <small>as a role that cannot write, at most 5 s and ${PAGE} rows</small></div></form>
     <${Problem} error=${state.error} />

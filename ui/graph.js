@@ -61,7 +61,7 @@ export function Graph({ services, chosen }) {
   return html`<div class="graph scroll" tabindex="0" role="region" aria-label="Graph">
     ${total > 0 && html`<p class="legend">Longest way to ready: <strong>${duration(total)}</strong> over ${[...critical].reverse().join(" → ")}.
       Solid lines wait for ready, dashed for started, dotted for completed.</p>`}
-    <svg width=${width + 8} height=${height + 8} role="img" aria-label="Services and what they depend on">
+    <svg width=${width + 8} height=${height + 8} role="group" aria-label="Services and what they depend on">
       <g transform="translate(4 4)">
       ${edges.map(({ from, to: end, condition }) => {
         const a = places.get(from), b = places.get(end);

@@ -3,7 +3,7 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { pieces } from "./ansi.js";
 import { clear, folded, lines, onLines, traceIds } from "./lines.js";
-import { Copy, Empty, Filter, Head, clock, matcher, number } from "./parts.js";
+import { Choose, Copy, Empty, Filter, Head, clock, matcher, number } from "./parts.js";
 import { replace, to, useRoute } from "./route.js";
 import { store, useStore } from "./store.js";
 
@@ -83,11 +83,11 @@ export function Logs() {
   const visible = shown.current.slice(first, first + Math.ceil(view.current.height / HEIGHT) + 2 * BEYOND);
   return html`
     <${Head} title="Logs">
-      <label>Service <select value=${of} onChange=${(event) => set({ of: event.target.value })}>
+      <${Choose} label="Service" value=${of} onChange=${(value) => set({ of: value })}>
         <option value="">all</option>${of && !services.some((service) => service.name === of) && html`<option value=${of}>${of}</option>`}
-        ${services.map((service) => html`<option key=${service.name} value=${service.name}>${service.name}</option>`)}</select></label>
-      <label>Level <select value=${level} onChange=${(event) => set({ level: event.target.value })}>
-        <option value="">all</option><option value="info">without debug</option><option value="warn">warnings and errors</option><option value="error">errors</option></select></label>
+        ${services.map((service) => html`<option key=${service.name} value=${service.name}>${service.name}</option>`)}</${Choose}>
+      <${Choose} label="Level" value=${level} onChange=${(value) => set({ level: value })}>
+        <option value="">all</option><option value="info">without debug</option><option value="warn">warnings and errors</option><option value="error">errors</option></${Choose}>
       <${Filter} value=${filter} bad=${wanted.bad} onInput=${(text) => set({ filter: text })} />
       <div class="buttons"><button type="button" aria-pressed=${following} onClick=${() => follow(!following)}>${following ? "Following" : "Paused"}</button>
         <button type="button" class="quiet" onClick=${clear}>Clear</button>
@@ -97,7 +97,7 @@ export function Logs() {
     <div class=${"logs" + (open ? " beside" : "")}>
       <div class="lines" ref=${box} onScroll=${scrolled} tabindex="0" role="region" aria-label="Lines" onKeyDown=${keys(follow)}>
         <div class="all" style=${{ height: `${count * HEIGHT}px` }}><div class="sight" style=${{ transform: `translateY(${first * HEIGHT}px)` }}>
-          ${visible.map((line) => html`<${Row} key=${line.number} line=${line} chosen=${open?.number === line.number} choose=${choose} />`)}</div></div>
+          ${visible.map((line) => html`<${Row} key=${line.number} line=${line} chosen=${open?.number === line.number} choose=${(one) => (choose(one), follow(false))} />`)}</div></div>
         ${!count && html`<${Empty}>${filter || level || of ? "No line matches." : "Nothing has been written yet."}</${Empty}>`}
       </div>
       ${open && html`<${Details} line=${open} close=${() => choose(null)} around=${() => around(open)} />`}

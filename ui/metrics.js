@@ -1,7 +1,7 @@
 // @ts-check
 // Metrics: what the daemon measures of the services, from the moment this view is open. Figures of a kind that matter most come first.
 import { html, useState } from "./html.js";
-import { Empty, Filter, Head, Problem, matcher, number } from "./parts.js";
+import { Choose, Empty, Filter, Head, Problem, matcher, number } from "./parts.js";
 import { Plot } from "./plot.js";
 import { replace, useRoute } from "./route.js";
 import { figure, grows, rate, useSeries } from "./samples.js";
@@ -30,8 +30,8 @@ export function Metrics() {
   const found = [...groups].sort((a, b) => score(a) - score(b) || a[0].localeCompare(b[0]));
   const set = (next) => replace(["metrics"], { filter, of, ...next });
   return html`<${Head} title="Metrics">
-      <label>Service <select value=${of} onChange=${(event) => set({ of: event.target.value })}><option value="">all</option>
-        ${services.map((service) => html`<option key=${service.name} value=${service.name}>${service.name}</option>`)}</select></label>
+      <${Choose} label="Service" value=${of} onChange=${(value) => set({ of: value })}><option value="">all</option>
+        ${services.map((service) => html`<option key=${service.name} value=${service.name}>${service.name}</option>`)}</${Choose}>
       <${Filter} value=${filter} hint="service or figure" bad=${wanted.bad} onInput=${(text) => set({ filter: text })} />
       <small class="count">${number(found.length)} figures</small></${Head}>
     <${Problem} error=${error} />

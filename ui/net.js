@@ -11,6 +11,9 @@ export class Refused extends Error {
   }
 }
 
+/** What is not asked twice. */
+const WRITES = /submit|cancel|inject|heal|produce|ledger\/|query/;
+
 /**
  * @param {string} path
  * @param {unknown} body
@@ -36,10 +39,18 @@ async function send(path, body, { signal, headers } = {}) {
  * @returns {Promise<any>}
  */
 export async function ask(path, body, signal) {
-  const text = await (await send(path, body, { signal })).text();
-  const value = text ? JSON.parse(text) : null;
-  if (value?.error) throw new Refused(value.error);
-  return value;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const text = await (await send(path, body, { signal })).text();
+      const value = text ? JSON.parse(text) : null;
+      if (value?.error) throw new Refused(value.error);
+      return value;
+    } catch (error) {
+      // A browser gives up what is under way when an interface of the machine comes or goes, as those of containers do.
+      if (!(error instanceof TypeError) || attempt > 1 || WRITES.test(path) || signal?.aborted) throw error;
+      await pause(200, signal);
+    }
+  }
 }
 
 /**
@@ -111,10 +122,10 @@ export async function operate(kind, request, progress) {
   throw new Refused({ message: "The daemon stopped before the operation ended.", hint: "Operations show how it ended." });
 }
 
-/** @param {number} ms @param {AbortSignal} signal */
+/** @param {number} ms @param {AbortSignal} [signal] */
 export function pause(ms, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve(undefined)), { once: true });
+    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve(undefined)), { once: true });
   });
 }

@@ -1,8 +1,7 @@
 // @ts-check
 // What the servers of the environment hold, asked of every service that runs.
 import { useEffect, useState } from "./html.js";
-import { ask } from "./net.js";
-import { Refused } from "./net.js";
+import { Refused, ask } from "./net.js";
 import { store, useStore } from "./store.js";
 
 /** @typedef {{name: string, kind: string, rows?: number, bytes?: number, detail?: string}} Item */
@@ -31,10 +30,8 @@ export function useOutlines(every) {
         const { groups } = await ask("/v1/environment/data/outline", { target: store.target, service }, stop.signal);
         return { service, kind, groups, error: null };
       } catch (error) {
-        if (error instanceof Refused && (error.code === "usage" || error.code === "not-found")) {
-          without.add(line);
-          return null;
-        }
+        if (error instanceof Refused && error.code === "usage") without.add(line);
+        if (error instanceof Refused && (error.code === "usage" || error.code === "not-found")) return null;
         return { service, kind, groups: [], error: /** @type {Error} */ (error) };
       }
     };

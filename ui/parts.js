@@ -100,7 +100,17 @@ export function Copy({ text, what }) {
 export function Filter({ value, onInput, hint, bad }) {
   return html`<label class="filter"><span>Filter</span>
     <input type="search" id="filter" value=${value} placeholder=${hint ?? "text or /regex/"} aria-invalid=${bad ? "true" : undefined}
-      spellcheck="false" autocomplete="off" onInput=${(event) => onInput(event.target.value)} /></label>`;
+      spellcheck=${false} autocomplete="off" onInput=${(event) => onInput(event.target.value)} /></label>`;
+}
+
+/**
+ * A labelled list to choose from. The label does not enclose it, or the choices would be part of its name.
+ * @param {{label: string, value: string, onChange: (value: string) => void, children: any, required?: boolean, autofocus?: boolean}} properties
+ */
+export function Choose({ label, value, onChange, children, required, autofocus }) {
+  const id = `choose-${label.toLowerCase().replaceAll(" ", "-")}`;
+  return html`<span class="choose"><label for=${id}>${label}</label>
+    <select id=${id} value=${value} required=${required} autofocus=${autofocus} onChange=${(event) => onChange(event.target.value)}>${children}</select></span>`;
 }
 
 /** Text, or `/regex/`. @param {string} text @returns {{matches: (line: string) => boolean, bad: boolean}} */

@@ -96,7 +96,7 @@ export async function begin() {
       break;
     } catch (error) {
       lost(error);
-      await pause(1000, new AbortController().signal);
+      await pause(1000);
     }
   }
   if (!store.target) look(/** @type {Target} */ (store.home));
@@ -159,7 +159,7 @@ function lost(error) {
  * @param {object | null} body `null` asks nothing.
  * @param {readonly unknown[]} [inputs]
  * @param {number} [every] In milliseconds.
- * @returns {{value: any, error: Error | null, loading: boolean, again: () => void}}
+ * @returns {{value: any, error: any, loading: boolean, again: () => void}}
  */
 export function useAnswer(path, body, inputs = [], every = 0) {
   const [state, set] = useState(/** @type {{value: any, error: any, loading: boolean}} */ ({ value: null, error: null, loading: true }));

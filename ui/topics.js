@@ -30,7 +30,7 @@ export function Topics() {
         <td class="name"><a href=${to(["topics", topic.service, topic.name])}>${topic.name}</a></td>${several && html`<td>${topic.service}</td>`}
         <td class="figure">${number(topic.rows)}</td><td class="figure">${size(topic.bytes)}</td><td class="wide">${topic.detail ?? ""}</td></tr>`)}</tbody></table></div>`}
     ${groups.length > 0 && html`<${Groups} groups=${groups.slice(0, GROUPS)} topic=${chosen?.name} />`}
-    ${path.length === 2 && html`<${Messages} key=${path.join("\n")} service=${path[0]} topic=${path[1]} group=${chosen?.group ?? "topics"} />`}`;
+    ${path.length === 2 && (chosen || !loading) && html`<${Messages} key=${path.join("\n")} service=${path[0]} topic=${path[1]} group=${chosen?.group ?? "topics"} />`}`;
 }
 
 /** The lag of each group and topic, at the last looks. @type {Map<string, number[]>} */
@@ -129,6 +129,6 @@ function Produce({ service, topic, done }) {
   return html`<details><summary>Produce a message</summary><form class="produce" onSubmit=${produce}>
     <label>Key <input value=${key} onInput=${(event) => name(event.target.value)} /></label>
     <label>Headers <input value=${headers} placeholder="name=value, …" onInput=${(event) => head(event.target.value)} /></label>
-    <label>Value <textarea rows="3" value=${value} spellcheck="false" onInput=${(event) => write(event.target.value)} /></label>
+    <label>Value <textarea rows="3" value=${value} spellcheck=${false} onInput=${(event) => write(event.target.value)} /></label>
     <div class="buttons"><button type="submit" class="primary">Produce</button></div></form></details>`;
 }

@@ -2,7 +2,7 @@
 // Traces: a list, and one of them as a waterfall with the log lines of the same id.
 import { html, useEffect, useState } from "./html.js";
 import { lines, onLines } from "./lines.js";
-import { Empty, Filter, Head, Problem, clock, duration, matcher, number, opens } from "./parts.js";
+import { Choose, Empty, Filter, Head, Problem, clock, duration, matcher, number, opens } from "./parts.js";
 import { go, replace, to, useRoute } from "./route.js";
 import { useAnswer, useStore } from "./store.js";
 
@@ -27,12 +27,12 @@ function List() {
   const longest = Math.max(1, ...shown.map((trace) => trace.duration_us));
   const set = (more) => replace(["traces"], { filter, service, least, ...more });
   return html`<${Head} title="Traces">
-      <label>Service <select value=${service} onChange=${(event) => set({ service: event.target.value })}><option value="">all</option>
-        ${(answer.value?.services ?? []).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
-      <label>At least <select value=${least} onChange=${(event) => set({ least: event.target.value })}><option value="">any</option>
-        ${[10, 100, 1000].map((ms) => html`<option key=${ms} value=${String(ms)}>${duration(ms)}</option>`)}</select></label>
+      <${Choose} label="Service" value=${service} onChange=${(value) => set({ service: value })}><option value="">all</option>
+        ${(answer.value?.services ?? []).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</${Choose}>
+      <${Choose} label="At least" value=${least} onChange=${(value) => set({ least: value })}><option value="">any</option>
+        ${[10, 100, 1000].map((ms) => html`<option key=${ms} value=${String(ms)}>${duration(ms)}</option>`)}</${Choose}>
       <${Filter} value=${filter} hint="operation, tag or id" bad=${wanted.bad} onInput=${(text) => set({ filter: text })} /></${Head}>
-    <${Problem} error=${answer.error} />
+    ${answer.error?.code === "not-found" ? html`<${Empty}>No service of this environment collects traces. Add one of the kind jaeger to the profile.</${Empty}>` : html`<${Problem} error=${answer.error} />`}
     ${answer.value && !shown.length && html`<${Empty}>${traces.length ? "No trace matches." : "No trace has arrived yet. Programs send them to OTEL_EXPORTER_OTLP_ENDPOINT."}</${Empty}>`}
     ${shown.length > 0 && html`<div class="scroll"><table aria-label="Traces">
       <thead><tr><th>Operation</th><th>Service</th><th>Time</th><th>Duration</th><th>Spans</th><th class="optional">Id</th></tr></thead>
@@ -106,5 +106,5 @@ function Mentions({ id }) {
   useEffect(() => onLines(() => again((n) => n + 1)), []);
   const found = lines.filter((line) => line.plain.includes(id)).slice(-200);
   return html`<h2>Log lines of this trace</h2>${!found.length && html`<${Empty}>No line of the kept logs names ${id}.</${Empty}>`}
-    <div class="lines plain">${found.map((line) => html`<div key=${line.number} class=${`line ${line.level}`}><time>${clock(line.time)}</time><span class="of">${line.service}</span><span class="text">${line.plain}</span></div>`)}</div>`;
+    <div class="lines plain" tabindex="0" role="region" aria-label="Log lines of this trace">${found.map((line) => html`<div key=${line.number} class=${`line ${line.level}`}><time>${clock(line.time)}</time><span class="of">${line.service}</span><span class="text">${line.plain}</span></div>`)}</div>`;
 }

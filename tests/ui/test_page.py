@@ -5,6 +5,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from world import AXE, HOSTILE, VIEWS, browser, go, page_of, pretend, world
 
+# Of a daemon that is gone.
 LOST = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 
 
@@ -90,7 +91,7 @@ class Looks(Shared):
         with self.page() as page:
             go(page, "Chaos")
             page.get_by_role("button", name="Inject fault").first.click()
-            page.get_by_label("Fault").select_option("freeze")
+            page.get_by_label("Fault").select_option("stop")
             page.get_by_label("Service").select_option("web")
             page.get_by_role("dialog").get_by_role("button", name="Inject fault").click()
             page.get_by_role("table", name="Chaos").get_by_role("button", name="Heal").click(timeout=15000)
@@ -103,6 +104,25 @@ class Looks(Shared):
             page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
             page.get_by_role("dialog").wait_for(state="detached")
             self.assertFalse([one for one in self.world.json("operations")["operations"] if one["kind"] == "reset"])
+
+    def test_an_event_is_on_the_screen_at_once(self):
+        with self.page() as page:
+            go(page, "Events")
+            page.get_by_role("table", name="Events").wait_for()
+            page.evaluate("""() => {
+                const seen = new Set([...document.querySelectorAll('tr[id]')].map(row => row.id));
+                window.late = [];
+                new MutationObserver(() => document.querySelectorAll('tr[id]').forEach(row => {
+                    if (!seen.has(row.id)) { seen.add(row.id); window.late.push(Date.now() - Date.parse(row.querySelector('time').dateTime)); }
+                })).observe(document.querySelector('main'), {subtree: true, childList: true});
+            }""")
+            for _ in range(5):
+                self.world.run("restart", "web")
+            page.wait_for_timeout(500)
+            late = sorted(page.evaluate("window.late"))
+            print(f"  {len(late)} events, on the screen after {late[len(late) // 2]} ms, p95 {late[len(late) * 95 // 100]} ms", file=sys.stderr)
+            self.assertGreater(len(late), 10)
+            self.assertLess(late[len(late) * 95 // 100], 1000)
 
     def test_every_view_is_reached_by_keys_alone_and_has_an_address(self):
         with self.page() as page:
