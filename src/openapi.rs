@@ -87,7 +87,10 @@ fn routes() -> Vec<Route> {
         lines::<Value, api::Operation>(route::OPERATIONS_FOLLOW, "Each operation whenever it changes."),
         lines::<api::Submission, api::OperationMessage>(route::SUBMIT, "Submits an operation and follows it to its end."),
         post::<api::OperationTarget, api::Operation>(route::CANCEL, "Asks an operation to stop."),
-        lines::<api::UiRequest, api::UiOpened>(route::UI, "Serves the page in the browser as long as the connection lasts. One line: its address."),
+        lines::<api::UiRequest, api::UiOpened>(
+            route::UI,
+            "Serves the page in the browser as long as the connection lasts. One line: its address.",
+        ),
         lines::<api::FetchRequest, api::FetchMessage>(route::IMAGES_FETCH, "Pulls images that are missing."),
         post::<api::ArchiveRequest, api::Images>(route::IMAGES_SAVE, "Writes images to an archive."),
         post::<api::ArchiveRequest, api::Images>(route::IMAGES_LOAD, "Reads images from an archive."),

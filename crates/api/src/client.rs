@@ -27,8 +27,8 @@ use crate::{
     ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images,
     Impairments, ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Metrics, MetricsRequest, Operation, OperationMessage,
     OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Snapshots,
-    Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why,
-    WhyRequest, route,
+    Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest,
+    WaitRequest, Why, WhyRequest, route,
 };
 
 pub use stream::Stream;
