@@ -1,7 +1,7 @@
 // @ts-check
 // Events: the one timeline of the environment, with what led to each.
 import { html, useEffect, useRef, useState } from "./html.js";
-import { Empty, Filter, Head, When, clock, matcher, number } from "./parts.js";
+import { Empty, Filter, Head, When, clock, marked, matcher, number } from "./parts.js";
 import { replace, to, useRoute } from "./route.js";
 import { useStore } from "./store.js";
 
@@ -31,7 +31,7 @@ export function Events() {
       <tbody>${shown.map((event) => html`<tr key=${event.sequence} id=${`event-${event.sequence}`}>
         <td class="name"><span class=${`chip ${lane(event.kind)}`}>${event.kind}</span></td><td><${When} time=${event.time} /></td>
         <td>${event.service && html`<a href=${to(["services", event.service])}>${event.service}</a>`}</td>
-        <td class="wide">${event.message}${event.data?.cause && known.has(event.data.cause) && html`<div class="reason">because: ${known.get(event.data.cause)?.message}</div>`}</td></tr>`)}
+        <td class="wide">${marked(event.message)}${event.data?.cause && known.has(event.data.cause) && html`<div class="reason">because: ${marked(known.get(event.data.cause)?.message ?? "")}</div>`}</td></tr>`)}
       </tbody></table></div>`}
     ${found.length > rows && html`<p><button type="button" onClick=${() => more(rows + ROWS)}>Older events</button></p>`}`;
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // The frame around the views: navigation, the environment, the connection, keys, notices.
 import { html, render, useEffect, useState } from "./html.js";
-import { Dialog, State } from "./parts.js";
+import { Dialog, State, marked } from "./parts.js";
 import { go, to, useRoute } from "./route.js";
 import { begin, dismiss, look, store, useStore } from "./store.js";
 import { ask } from "./net.js";
@@ -74,7 +74,7 @@ function Connection() {
 function Notices() {
   const notices = useStore((state) => state.notices);
   return html`<div class="notices" aria-live="polite">${notices.map((notice) => html`<div key=${notice.id} class=${notice.bad ? "notice bad" : "notice"} role=${notice.bad ? "alert" : "status"}>
-    <div><strong>${notice.text}</strong>${notice.hint && html`<span>${notice.hint}</span>`}</div>
+    <div><strong>${marked(notice.text)}</strong>${notice.hint && html`<span>${marked(notice.hint)}</span>`}</div>
     <button type="button" class="small quiet" aria-label="Dismiss" onClick=${() => dismiss(notice.id)}>✕</button></div>`)}</div>`;
 }
 

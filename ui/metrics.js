@@ -45,15 +45,16 @@ export function Metrics() {
 function Card({ group }) {
   const { sample } = group[0];
   const isRate = grows(sample);
-  const unit = isRate ? undefined : (sample.unit ?? unitOf(sample.name));
+  const isShare = isRate && /cpu_seconds/.test(sample.name);
+  const unit = isShare ? "ratio" : isRate ? undefined : (sample.unit ?? unitOf(sample.name));
   const times = group.reduce((longest, one) => (one.times.length > longest.length ? one.times : longest), /** @type {number[]} */ ([]));
   const series = group.slice(0, 8).map((one) => {
     const values = isRate ? rate(one) : one.values;
     return { label: labelOf(one.sample), values: Array(times.length - values.length).fill(null).concat(values) };
   });
   const last = series.length === 1 ? series[0].values.at(-1) : null;
-  const title = sample.name.replace(new RegExp(`^(devenv|${sample.service})_`), "").replace(/_total$/, "").replaceAll("_", " ");
-  return html`<section class="card"><header><h2>${title}${isRate ? " / s" : ""}</h2><small>${sample.service}</small>
+  const title = sample.name.replace(new RegExp(`^(devenv|${sample.service})_`), "").replace(/^service_|_total$/g, "").replaceAll("_", " ");
+  return html`<section class="card"><header><h2>${isShare ? "cpu" : isRate ? `${title} / s` : title}</h2><small>${sample.service}</small>
       ${last != null && html`<strong>${figure(last, unit)}</strong>`}</header>
     <${Plot} times=${times} series=${series} unit=${unit} label=${`${title} of ${sample.service}`} />
     ${group.length > 8 && html`<small>and ${group.length - 8} more</small>`}</section>`;

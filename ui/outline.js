@@ -32,6 +32,8 @@ export function useOutlines(every) {
       } catch (error) {
         if (error instanceof Refused && error.code === "usage") without.add(line);
         if (error instanceof Refused && (error.code === "usage" || error.code === "not-found")) return null;
+        // A program on the host holds nothing that the daemon can show.
+        if (kind === "process") return null;
         return { service, kind, groups: [], error: /** @type {Error} */ (error) };
       }
     };

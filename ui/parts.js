@@ -72,10 +72,15 @@ export function Head({ title, children }) {
 /** @param {{children?: any}} properties */
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
+/** Text in which names and commands are in backquotes. @param {string} text */
+export function marked(text) {
+  return text.split(/`([^`\n]{1,200})`/).map((part, at) => (at % 2 ? html`<code>${part}</code>` : part));
+}
+
 /** @param {{error: any}} properties */
 export function Problem({ error }) {
   if (!error) return null;
-  return html`<div class="problem" role="alert"><strong>${error.message}</strong>${error.hint && html`<span>${error.hint}</span>`}</div>`;
+  return html`<div class="problem" role="alert"><strong>${marked(error.message)}</strong>${error.hint && html`<span>${marked(error.hint)}</span>`}</div>`;
 }
 
 /** @param {{text: string, what: string}} properties */

@@ -77,7 +77,7 @@ export function rate(series) {
 }
 
 /** @param {Sample} sample */
-export const grows = (sample) => /_total$|_sum$|_count$/.test(sample.name);
+export const grows = (sample) => /_total$|_sum$|_count$|xact_(commit|rollback)$|tup_(returned|fetched|inserted|updated|deleted)$|blks_(hit|read)$/.test(sample.name);
 
 /** CPU and memory by service. @param {boolean} wanted */
 export function useSamples(wanted) {
@@ -111,5 +111,5 @@ export function figure(value, unit) {
   if (unit === "bytes") return size(value);
   if (unit === "seconds") return value < 1 ? `${(value * 1000).toPrecision(3)} ms` : `${value.toPrecision(4)} s`;
   if (unit === "ratio") return `${(value * 100).toFixed(1)} %`;
-  return Number.isInteger(value) ? number(value) : value.toPrecision(4);
+  return Number.isInteger(value) ? number(value) : String(Number(value.toPrecision(Math.abs(value) < 1 ? 2 : 4)));
 }

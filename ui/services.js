@@ -1,7 +1,7 @@
 // @ts-check
 // Services: a table or a graph, actions, and what is known of one service.
 import { html, useEffect, useState } from "./html.js";
-import { Copy, Empty, Filter, Head, Problem, State, When, carryOut, duration, matcher, opens, tone } from "./parts.js";
+import { Copy, Empty, Filter, Head, Problem, State, When, carryOut, duration, marked, matcher, opens, tone } from "./parts.js";
 import { go, replace, to, useRoute } from "./route.js";
 import { ask } from "./net.js";
 import { fail, store, useAnswer, useStore } from "./store.js";
@@ -106,7 +106,7 @@ function Details({ name, service }) {
       <h3>Why it is so</h3>
       <${Problem} error=${why.error} />
       <ol class="why">${why.value?.events.map((event) => html`<li key=${event.sequence}><${When} time=${event.time} />
-        <span>${event.message}</span> <small>${event.kind}</small></li>`)}</ol>
+        <span>${marked(event.message)}</span> <small>${event.kind}</small></li>`)}</ol>
       <h3>Variables it gets</h3><${Variables} service=${name} />`}
   </section>`;
 }

@@ -15,7 +15,7 @@ def main(into=ROOT / "docs/pictures"):
     with browser() as it, world() as here:
         for view, width, scheme in WANTED:
             with page_of(here, it, color_scheme=scheme) as page:
-                pretend(page)
+                pretend(page, "ledger")
                 page.set_viewport_size({"width": width, "height": 1440 if width > 2000 else 720})
                 go(page, view)
                 if view == "Data":
