@@ -9,7 +9,9 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use devenv_api::{ApiError, AskedBy, ErrorCode, ErrorDocument, OperationKind, Submission, Variables, VariablesRequest, route};
+use devenv_api::{
+    ApiError, AskedBy, ErrorCode, ErrorDocument, OperationKind, OperationRequest, Submission, Variables, VariablesRequest, route,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -110,13 +112,15 @@ pub(super) async fn variables(State(page): State<Arc<Page>>, Json(asked): Json<R
     Ok(Json(json!({ "variables": shown })).into_response())
 }
 
+/// A submission without its requester, whom the page does not choose.
+#[derive(Deserialize)]
+struct Asked {
+    request: OperationRequest,
+}
+
 /// With who asks for it.
 fn submission(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let wrong = |message: String| ApiError::new(ErrorCode::Usage, message);
-    #[derive(Deserialize)]
-    struct Asked {
-        request: devenv_api::OperationRequest,
-    }
     let Asked { request } = serde_json::from_slice(body).map_err(|error| wrong(format!("cannot read the operation: {error}")))?;
     let kind = request.kind();
     if !OPERATIONS.contains(&kind) {
