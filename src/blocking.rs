@@ -3,7 +3,7 @@
 //! Called by tasks that must have the result before they continue, in their own order: the environment's task saves its
 //! record, the fault journal is read. Long work belongs to `tokio::task::spawn_blocking`.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -15,6 +15,14 @@ pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
         // Tests have one thread, and threads outside of a runtime delay no task.
         _ => work(),
     }
+}
+
+/// The same for work that a disk of a project may hold up: `None` if it takes longer. Its thread then ends when the disk answers.
+pub(crate) fn in_place_within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let begun = std::thread::Builder::new().name("project-files".to_owned()).spawn(move || done.send(work()));
+    begun.ok()?;
+    in_place(|| is_done.recv_timeout(limit).ok())
 }
 
 /// Fails if the disk of a path that a user or a profile names does not answer, before anything waits for it.
@@ -59,5 +67,13 @@ mod tests {
     fn other_tasks_go_on_while_one_blocks_in_place() {
         let (release, released) = std::sync::mpsc::channel();
         lets_others_go_on(|| async move { in_place(|| released.recv().unwrap()) }, move || release.send(()).unwrap());
+    }
+
+    #[test]
+    fn work_that_a_disk_holds_up_is_waited_for_only_so_long() {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        assert_eq!(in_place_within(Duration::from_millis(50), move || released.recv()), None);
+        assert_eq!(in_place_within(Duration::from_secs(20), || 7), Some(7));
+        drop(release);
     }
 }

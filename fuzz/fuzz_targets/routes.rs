@@ -107,6 +107,9 @@ fn ask(world: &Path, said: &[u8]) -> Vec<u8> {
 
 /// A project, and a daemon on a thread of its own.
 fn start() -> TempDir {
+    // The fuzzer's own `main` leaves this signal at its default, and the daemon may hang up on what is no HTTP.
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let world =
         tempfile::Builder::new().prefix("devenv-fuzz").tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
     for name in ["", "project", "project/profiles", "volumes", "state", "run"] {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use devenv_api::{ApiError, ErrorCode, ShellVariables};
-use devenv_files::read_text_bounded;
+use devenv_files::{ReadError, read_bounded_in_time};
 use devenv_profile::SecretSource;
 use indexmap::IndexMap;
 use tokio::{io::AsyncReadExt, process::Command};
@@ -25,7 +25,10 @@ pub(super) async fn read(sources: &IndexMap<String, SecretSource>, project: &Pat
             SecretSource::FromEnv(variable) => std::env::var(variable).map_err(|_| format!("the variable `{variable}` is not set")),
             SecretSource::File(path) => {
                 let path = project.join(path);
-                read_text_bounded(&path, LONGEST).map(without_line_end).map_err(|error| format!("{} {error}", path.display()))
+                read_bounded_in_time(&path, LONGEST)
+                    .and_then(|bytes| String::from_utf8(bytes).map_err(|_| ReadError::NotText))
+                    .map(without_line_end)
+                    .map_err(|error| format!("{} {error}", path.display()))
             }
             SecretSource::Command(words) => command(words, project).await,
         };

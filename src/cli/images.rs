@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use devenv_api::{ApiError, ArchiveRequest, ErrorCode, FetchMessage, FetchRequest, ImageEntry, Images};
-use devenv_files::{ReadError, read_text_bounded};
+use devenv_files::{ReadError, read_bounded_in_time};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
@@ -193,12 +193,12 @@ fn shown<'a>(digest: Option<&'a String>, id: &'a str) -> &'a str {
 }
 
 fn read(path: &Path) -> Result<Option<Lock>, ApiError> {
-    let text = match read_text_bounded(path, LARGEST_LOCK) {
-        Ok(text) => text,
+    let text = match read_bounded_in_time(path, LARGEST_LOCK) {
+        Ok(bytes) => bytes,
         Err(ReadError::Missing) => return Ok(None),
         Err(error) => return Err(usage(format!("{} {error}", path.display()))),
     };
-    let lock: Lock = serde_json::from_str(&text)
+    let lock: Lock = serde_json::from_slice(&text)
         .map_err(|error| usage(format!("{} is not a lock file of `devenv fetch --lock`: {error}", path.display())))?;
     if lock.version != 1 {
         return Err(usage(format!("{} has version {}, but this devenv supports only version 1", path.display(), lock.version)));

@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Outcome {
     collect(&command, "devenv", &mut pages);
     let count = pages.len();
     for (name, page) in pages {
-        std::fs::write(directory.join(format!("{name}.1")), rendered(page)?).map_err(failed)?;
+        devenv_files::write_result(&directory.join(format!("{name}.1")), &rendered(page)?).map_err(failed)?;
     }
     session.printer.say(format_args!("wrote {count} pages to {}", directory.display()));
     Ok(ExitStatus::SUCCESS)

@@ -45,7 +45,8 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     for line in &said {
         session.printer.say(format_args!("{line}"));
     }
-    let head: String = said.iter().map(|line| format!("# {line}\n")).collect();
+    // A remark holds text of the profile, which must not end the comment.
+    let head: String = said.iter().flat_map(|line| line.split(['\n', '\r'])).map(|line| format!("# {line}\n")).collect();
     let text = format!("{head}{}", rendering.text);
     let Some(directory) = &arguments.output else {
         session.printer.data(text.trim_end())?;
@@ -53,7 +54,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     };
     let path = directory.join("compose.yaml");
     std::fs::create_dir_all(directory)
-        .and_then(|()| std::fs::write(&path, text))
+        .and_then(|()| devenv_files::write_result(&path, text.as_bytes()))
         .map_err(|error| internal("cannot write the file", error))?;
     session.printer.say(format_args!("wrote {}", path.display()));
     Ok(ExitStatus::SUCCESS)

@@ -68,7 +68,7 @@ async fn import(context: &Context, environment: &Environment, request: &Transfer
     if let Source::File(place) = &source {
         crate::blocking::reachable(place).await?;
     }
-    import.check(&source)?;
+    import.check(&source).await?;
     let (saved, remove) = backup::make(context, environment, std::slice::from_ref(&service.name)).await?;
     context.settle(&remove).await?;
     let saved = backup::finish(context, environment, saved);
@@ -105,10 +105,12 @@ fn remote(transfers: &'static dyn Transfers, service: &ServiceSpec, address: &Ad
 
 impl Import<'_> {
     /// The checks of files before anything is changed.
-    fn check(&self, source: &Source<'_>) -> Result<(), ApiError> {
+    async fn check(&self, source: &Source<'_>) -> Result<(), ApiError> {
         let Source::File(place) = source else { return Ok(()) };
         for (_, file) in self.targets(place)? {
-            crate::blocking::in_place(|| self.transfers.check(&file)).map_err(|(what, hint)| {
+            let transfers = self.transfers;
+            let checked = devenv_files::read_in_time(vec![file.clone()], move || transfers.check(&file)).await;
+            checked.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?.map_err(|(what, hint)| {
                 let error = ApiError::new(ErrorCode::Usage, what);
                 match hint {
                     Some(hint) => error.hint(hint),

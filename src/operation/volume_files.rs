@@ -84,10 +84,11 @@ pub(super) async fn put_dump(
     let (former, to) = (mountpoint(context, &held.volume).await?, mountpoint(context, volume).await?);
     if is_ours(&former) && is_ours(&to) {
         let (source, file) = (dump.to_owned(), to.join(name));
-        let copied = tokio::task::spawn_blocking(move || {
-            use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let copied = devenv_files::read_in_time(Vec::new(), move || {
+            use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
             let owner = fs::metadata(&former)?;
-            fs::copy(&source, &file)?;
+            let mut target = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file)?;
+            io::copy(&mut devenv_files::open_regular(&source)?, &mut target)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
             chown(&file, Some(owner.uid()), Some(owner.gid()))?;
             chown(&to, Some(owner.uid()), Some(owner.gid()))?;
@@ -99,7 +100,7 @@ pub(super) async fn put_dump(
         |volume: &str, target: &str, read_only| CreatedMount::Volume { name: volume.to_owned(), target: target.to_owned(), read_only };
     let mounts = vec![mount(&held.volume, "/former", true), mount(volume, "/volume", false)];
     let helper = helper(context, record, held, vec![DUMP.to_owned(), name.to_owned()], mounts);
-    send(context, &helper, tokio::fs::File::open(dump).await.map_err(internal)?).await
+    send(context, &helper, devenv_files::TimedFile::open(dump).await.map_err(internal)?.0).await
 }
 
 async fn mountpoint(context: &Context, volume: &str) -> Result<PathBuf, ApiError> {

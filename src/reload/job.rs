@@ -215,10 +215,14 @@ impl Work<'_> {
             return Err(Ended::Given);
         };
         let (rule, all) = (self.rule.clone(), paths.clone());
-        let read = move || all.iter().filter_map(|path| upload(&rule, path)).collect::<Vec<_>>();
-        let files = tokio::task::spawn_blocking(read).await.unwrap_or_default();
-        let gone: Vec<String> = paths.iter().filter(|path| !path.exists()).filter_map(|path| self.rule.target(path)).collect();
+        let read = move || {
+            let files = all.iter().filter_map(|path| upload(&rule, path).transpose()).collect::<Result<Vec<_>, _>>()?;
+            let gone: Vec<String> = all.iter().filter(|path| !path.exists()).filter_map(|path| rule.target(path)).collect();
+            Ok::<_, String>((files, gone))
+        };
+        let read = devenv_files::read_in_time(paths.first().cloned().into_iter().collect(), read).await;
         let copied = async {
+            let (files, gone) = read.map_err(|error| error.to_string())??;
             self.tools.engine.upload(&container, &files).await.map_err(|error| error.to_string())?;
             if !gone.is_empty() {
                 let command = ["rm", "-rf", "--"].into_iter().map(ToOwned::to_owned).chain(gone.clone()).collect();
@@ -226,11 +230,11 @@ impl Work<'_> {
                 let output = self.tools.engine.exec(&container, request).await.map_err(|error| error.to_string())?;
                 removal(&output)?;
             }
-            Ok::<(), String>(())
+            Ok::<_, String>((files.len(), gone.len()))
         };
         match copied.await {
-            Ok(()) => {
-                let message = format!("copied {} files into {name}, removed {}", files.len(), gone.len());
+            Ok((copied, removed)) => {
+                let message = format!("copied {copied} files into {name}, removed {removed}");
                 self.handle.events.emit(NewEvent::of(name, "service.synced", message).because(Some(cause)));
                 Ok(container)
             }

@@ -208,9 +208,9 @@ impl Task {
             }
             found
         };
-        // The runtime has logged a panic in it.
-        for change in tokio::task::spawn_blocking(find).await.unwrap_or_default() {
-            self.changed(change);
+        match devenv_files::read_in_time(Vec::new(), find).await {
+            Ok(changes) => changes.into_iter().for_each(|change| self.changed(change)),
+            Err(error) => tracing::warn!(%error, "Cannot look for files that changed while no daemon ran."),
         }
     }
 

@@ -95,7 +95,7 @@ pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, Api
     let own = file.to_owned();
     let look = move || {
         let mut archive = devenv_files::open_regular(&own)?;
-        let named = named_in(&archive)?;
+        let named = named_in(&mut archive)?;
         archive.rewind()?;
         Ok((archive, named))
     };
@@ -114,7 +114,7 @@ pub(crate) async fn load(engine: &dyn Engine, file: &Path) -> Result<Images, Api
         }
     }
     let names = engine
-        .load_images(ReaderStream::with_capacity(File::from_std(archive), PIECE).boxed())
+        .load_images(ReaderStream::with_capacity(File::from_std(archive.into_file()), PIECE).boxed())
         .await
         .map_err(|error| image_error(&error))?;
     let mut images = Vec::new();

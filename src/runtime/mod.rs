@@ -51,6 +51,9 @@ use readiness::ReadinessCheck;
 use versions::Versions;
 use watched::{upload, watched};
 
+/// How long a look at the project's files may delay the environment's task.
+const FALLS_BACK_WITHIN: Duration = Duration::from_secs(10);
+
 /// One environment's service runtime.
 pub(crate) struct EnvironmentRuntime {
     engine: Arc<dyn Engine>,
@@ -176,14 +179,17 @@ impl EnvironmentRuntime {
         }
     }
 
-    /// `None` if it panicked, which the runtime has logged.
+    /// `None` if it panicked, or the disk does not answer; both are logged.
     async fn blocking<T: Send + 'static>(
         &self,
         spec: &ServiceSpec,
         work: impl FnOnce(&Versions, &ServiceSpec) -> T + Send + 'static,
     ) -> Option<T> {
-        let (versions, spec) = (self.versions.clone(), spec.clone());
-        tokio::task::spawn_blocking(move || work(&versions, &spec)).await.ok()
+        let (versions, name, spec) = (self.versions.clone(), &spec.name, spec.clone());
+        // Only rules name files of the project.
+        let places = if spec.watch.is_empty() { Vec::new() } else { vec![self.project.clone()] };
+        let done = devenv_files::read_in_time(places, move || work(&versions, &spec)).await;
+        done.inspect_err(|error| tracing::warn!(%error, service = %name, "Cannot look at the files of a version.")).ok()
     }
 }
 
@@ -283,7 +289,9 @@ impl ServiceRuntime for EnvironmentRuntime {
     }
 
     fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {
-        blocking::in_place(|| self.versions.fall_back(spec))
+        let (versions, spec) = (self.versions.clone(), spec.clone());
+        // The environment's task waits for it.
+        blocking::in_place_within(FALLS_BACK_WITHIN, move || versions.fall_back(&spec)).flatten()
     }
 
     fn go_on(&self, service: &ServiceName) {
@@ -329,15 +337,23 @@ impl ServiceRuntime for EnvironmentRuntime {
         if rules.is_empty() {
             return Vec::new();
         }
+        let place = project.clone();
         let read = move || -> Vec<UploadFile> {
             let files = |rule: &WatchRule| devenv_watch::files(&project, &watched(&name, 0, rule));
-            rules.iter().flat_map(|rule| files(rule).into_iter().filter_map(|file| upload(rule, &file)).collect::<Vec<_>>()).collect()
+            let all = rules.iter().flat_map(|rule| files(rule).into_iter().map(move |file| upload(rule, &file)));
+            let read = all.filter_map(|file| {
+                file.inspect_err(|error| tracing::warn!(%error, service = %name, "A file is not copied into the container.")).ok().flatten()
+            });
+            read.collect()
         };
         if let Some(files) = self.blocking(spec, Versions::synced_files).await.flatten() {
             return files;
         }
-        // The runtime has logged a panic in it.
-        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+        let files = devenv_files::read_in_time(vec![place], read).await;
+        files.unwrap_or_else(|error| {
+            tracing::warn!(%error, service = %spec.name, "Cannot read the files that are copied into the container.");
+            Vec::new()
+        })
     }
 }
 

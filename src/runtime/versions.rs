@@ -200,6 +200,7 @@ impl Versions {
         remove(&next);
         store::create_private(&next.join(TREE)).map_err(io::Error::other)?;
         for (below, stamp) in &stamps {
+            devenv_files::progressed();
             let (from, to) = (base.join(below), next.join(TREE).join(below));
             if let Some(above) = to.parent() {
                 fs::create_dir_all(above)?;
@@ -350,6 +351,7 @@ fn named_by(process: &ProcessSpec, project: &Path) -> Vec<PathBuf> {
 fn collect(path: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), NotKept> {
     let mut left = vec![path.to_owned()];
     while let Some(path) = left.pop() {
+        devenv_files::progressed();
         let data = fs::symlink_metadata(&path)?;
         if data.is_dir() {
             left.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));

@@ -177,3 +177,27 @@ fn packets_are_spoilt_on_their_way_and_no_longer_than_their_holder_lives() {
         corner.ok(&["chaos", "heal"]);
     }
 }
+
+const FILLING: &str = "description: Records arrive while a topic fills
+profile: test
+seed: 1
+deadline: 120s
+workload:
+  records: { kafka-records: { service: events, clients: 2, rate: 50/s } }
+timeline:
+  - { id: full, at: 1s, for: 2s, fault: kafka-fill, on: events, set: { bytes: 4MiB } }
+checks:
+  records.lost: { max: 0 }
+  records.unexpected: { max: 0 }
+";
+
+#[test]
+fn a_workload_and_a_fault_reach_a_broker_that_asks_for_passwords() {
+    let corner = Corner::with("  events:\n    kafka: { auth: scram }\n");
+    std::fs::create_dir_all(corner.project().join("chaos")).unwrap();
+    std::fs::write(corner.project().join("chaos/filling.yaml"), FILLING).unwrap();
+    corner.up("test");
+    let report = corner.devenv(&["chaos", "run", "filling", "--json"]).expect(0).json();
+    assert_eq!(report["verdict"], "pass", "{report}");
+    assert!(report["workloads"][0]["acknowledged"].as_u64().is_some_and(|count| count > 50), "{report}");
+}

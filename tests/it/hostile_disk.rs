@@ -162,3 +162,17 @@ fn a_pipe_in_the_place_of_a_file_that_a_compose_file_names_holds_up_nobody() {
     assert!(daemon.run(&format!("up -f {named}")).code != Some(0), "as the Compose file itself");
     daemon.expect(0, "status");
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_dump_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let dump = directory.path().join("dump");
+    pipe(&dump);
+    for name in ["redis", "postgres"] {
+        let dump = dump.clone();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(devenv_kinds::find(name).unwrap().transfers().unwrap().check(&dump)));
+        let checked = is_done.recv_timeout(Duration::from_secs(8)).unwrap_or_else(|_| panic!("{name} waits for the pipe"));
+        assert!(checked.unwrap_err().0.contains("is not a regular file"), "{name}");
+    }
+}

@@ -161,6 +161,22 @@ fn another_users_project_is_not_used_wherever_it_is_found() {
 }
 
 #[test]
+fn what_another_user_can_change_is_no_part_of_a_compose_file_either() {
+    let Some(machine) = Machine::new() else { return };
+    machine.write(MALLORY, "theirs/c.yaml", "services: { a: { image: x } }\n");
+    machine.write(MALLORY, "theirs/.env", "A=1\n");
+    let theirs = |name: &str| machine.at("theirs").join(name).display().to_string();
+    machine.write(ALICE, "work/include.yaml", &format!("include: [{}]\n", theirs("c.yaml")));
+    machine.write(ALICE, "work/based.yaml", &format!("services: {{ a: {{ extends: {{ file: {}, service: a }} }} }}\n", theirs("c.yaml")));
+    machine.write(ALICE, "work/env.yaml", &format!("services: {{ a: {{ image: x, env_file: {} }} }}\n", theirs(".env")));
+    for (user, name) in [(ALICE, "include"), (ALICE, "based"), (ALICE, "env")] {
+        let (code, stdout, stderr) = machine.run(user, "work", &format!("config -f {name}.yaml"));
+        assert_ne!(code, Some(0), "{name}: {stdout}");
+        assert!(stderr.contains("belongs to another user"), "{name}: {stderr}");
+    }
+}
+
+#[test]
 fn a_bundle_of_another_user_shows_nothing_that_is_not_in_it() {
     let Some(machine) = Machine::new() else { return };
     machine.write(ALICE, "home/hidden", MARK);

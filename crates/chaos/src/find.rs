@@ -37,6 +37,15 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     } else {
         vec![project.join("chaos").join(format!("{scenario}.yaml"))]
     };
+    // A link in the project may lead to any file of the user's, whose lines an error would show.
+    let leads_out = |path: &PathBuf| match (path.canonicalize(), project.canonicalize()) {
+        (Ok(real), Ok(project)) => !is_path && !real.starts_with(project),
+        _ => false,
+    };
+    if let Some(path) = candidates.iter().find(|path| leads_out(path)) {
+        let hint = format!("{} leads out of the project; pass the path of the file itself", path.display());
+        return Err(NotFound { name: scenario.to_owned(), hint });
+    }
     if let Some((path, bytes)) = candidates.into_iter().find_map(|path| read(&path).map(|bytes| (path, bytes))) {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         return Ok(Located { name, shown: shown(&path), bytes });
@@ -59,7 +68,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// A file of another type or above the size limit is not found.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    devenv_files::read_bounded(path, LARGEST).ok()
+    devenv_files::read_bounded_in_time(path, LARGEST).ok()
 }
 
 /// The names of all scenarios.
@@ -79,6 +88,17 @@ pub fn list(project: &Path) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::validate::{profile_of, read};
+
+    #[test]
+    fn a_link_in_a_project_makes_no_scenario_of_a_file_elsewhere() {
+        let (project, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(project.path().join("chaos")).unwrap();
+        fs::write(elsewhere.path().join("x"), "secret: line\n").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("x"), project.path().join("chaos/x.yaml")).unwrap();
+        let error = find("x", project.path()).unwrap_err();
+        assert!(error.hint.contains("leads out of the project"), "{}", error.hint);
+        assert!(find(&elsewhere.path().join("x").display().to_string(), project.path()).is_ok());
+    }
 
     #[test]
     fn every_shipped_scenario_holds() {

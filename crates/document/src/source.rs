@@ -64,6 +64,10 @@ impl Sources {
         source.text = source.text.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
     }
 
+    pub fn files(&self) -> impl Iterator<Item = (FileId, &Source)> {
+        self.files.iter().enumerate().map(|(number, source)| (FileId(number), source))
+    }
+
     pub fn get(&self, file: FileId) -> &Source {
         &self.files[file.0]
     }

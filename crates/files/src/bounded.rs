@@ -5,12 +5,15 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
+    ops::{Deref, DerefMut},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use rustix::fs::OFlags;
+
+use crate::in_time::progressed;
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
@@ -46,21 +49,61 @@ impl From<ReadError> for io::Error {
     }
 }
 
+/// A regular file that reports to [`crate::read_in_time`] each piece that is read.
+#[derive(Debug)]
+pub struct Regular(File);
+
+impl Regular {
+    pub fn into_file(self) -> File {
+        self.0
+    }
+}
+
+impl Deref for Regular {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for Regular {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
+    }
+}
+
+impl Read for Regular {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        progressed();
+        Ok(count)
+    }
+}
+
+impl Seek for Regular {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
 /// Opens a regular file for reading, following links. Returns an error at once for everything else.
-pub fn open_regular(path: &Path) -> Result<File, ReadError> {
+pub fn open_regular(path: &Path) -> Result<Regular, ReadError> {
     // Opening a device can have effects, so the type is checked first, and again on the open file, which may be another.
     if !fs::metadata(path)?.is_file() {
         return Err(ReadError::NotAFile);
     }
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(ReadError::NotAFile) }
+    progressed();
+    if file.metadata()?.is_file() { Ok(Regular(file)) } else { Err(ReadError::NotAFile) }
 }
 
 /// The content of a regular file of no more than `limit` bytes.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let file = open_regular(path)?;
-    let mut content = Vec::new();
+    // A file of the kernel's says that it is empty, and a device that it is as large as it likes.
+    let mut content = Vec::with_capacity(file.metadata()?.len().min(limit).min(1 << 20) as usize);
     // One byte beyond the limit shows that there is more; the size that the file reports proves nothing.
     file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }

@@ -2,15 +2,16 @@
 //!
 //! Everything that keeps state on disk calls this. The new content goes to a temporary file in the same directory, with a
 //! random name that no other writer and no other target shares; [`tempfile`] removes it when the write fails. Only a
-//! process that is killed leaves one: it ends in [`UNFINISHED`], readers of a directory skip it by [`is_unfinished`],
-//! process that is killed leaves one behind: its name ends in [`UNFINISHED`], readers of a directory skip it by [`is_unfinished`],
+//! process that is killed leaves one behind: its name ends in [`UNFINISHED`], and readers of a directory skip it by [`is_unfinished`].
 //!
 //! [`read_bounded`] and [`open_regular`] read files that a user or a profile names: never a pipe, a device or without end.
-//! [`read_in_time`] does so where a disk may hang. [`untrusted`] says whether another user can change a file or directory. It knows no formats and makes no directories.
+//! [`read_in_time`] does so where a disk may hang, and [`TimedReader`] and [`TimedFile`] where a file is sent while it is read.
+//! [`untrusted`] says whether another user can change a file or directory. It knows no formats and makes no directories.
 
 mod bounded;
 mod in_time;
 mod owner;
+mod timed;
 
 use std::{
     ffi::OsString,
@@ -22,9 +23,10 @@ use std::{
 
 use tempfile::{Builder, NamedTempFile};
 
-pub use bounded::{ReadError, open_regular, read_bounded, read_text_bounded};
-pub use in_time::read_in_time;
+pub use bounded::{ReadError, Regular, open_regular, read_bounded, read_text_bounded};
+pub use in_time::{progressed, read_in_time};
 pub use owner::{Untrusted, untrusted};
+pub use timed::{TimedFile, TimedReader, read_bounded_in_time};
 
 /// The suffix of a file that is not in its place yet.
 pub const UNFINISHED: &str = ".unfinished";
@@ -51,6 +53,12 @@ pub fn write_with(path: &Path, content: &[u8], mode: u32, durability: Durability
     let mut file = unfinished(path, mode)?;
     file.write_all(content)?;
     put_in_place(file, path, durability)
+}
+
+/// Writes a file that a user asked for, in a directory that others may write too: never through a link, and with the usual mode.
+pub fn write_result(path: &Path, content: &[u8]) -> io::Result<()> {
+    check_replaceable(path)?;
+    write_with(path, content, 0o666, Durability::Cached)
 }
 
 /// A new, empty file beside `path`, for content that is too large to hold or that another program writes. It goes away
@@ -188,6 +196,10 @@ mod tests {
         for taken in [at("link"), directory.path().to_owned(), PathBuf::from("/dev/null")] {
             assert!(check_replaceable(&taken).is_err(), "{}", taken.display());
         }
+        assert!(write_result(&at("link"), b"planted").is_err());
+        assert_eq!(fs::read(at("file")).unwrap(), b"");
+        write_result(&at("file"), b"new").unwrap();
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
     }
 
     #[test]

@@ -11,13 +11,14 @@ use indexmap::IndexMap;
 use super::{
     assemble::{self, Assembled, Layer, Variables},
     compile, convert, diagnostic,
-    document::Profile,
+    document::{Profile, SecretSource},
     find::{self, Located, Origin},
     graph, guard,
     interpolate::{self, Grammar},
     origin::Origins,
+    powers,
     references::{self, Named, Need},
-    source::{FileId, Findings, Sources, Span},
+    source::{FileId, Findings, Source, Sources, Span},
     spelling::{all_of, did_you_mean, one_of},
     tree::Node,
 };
@@ -61,6 +62,8 @@ pub struct Loaded {
 pub struct Report {
     findings: Findings,
     sources: Sources,
+    /// Files and directories outside the project, links followed, that the profile has devenv read.
+    outside: Vec<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -90,14 +93,45 @@ pub fn load(request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
     })?;
     let name = located.name.clone();
     located.check(request.trusted)?;
-    let mut loader = Loader { request, report: Report::default(), layers: Vec::new(), done: Vec::new(), open: Vec::new(), compose: false };
+    let named = Some(located.identity.clone()).filter(|_| {
+        let path = Path::new(request.profile);
+        find::is_path(request.profile) && is_elsewhere(path, request.project)
+    });
+    let named = named.into_iter().collect();
+    let mut loader =
+        Loader { request, report: Report::default(), layers: Vec::new(), done: Vec::new(), open: Vec::new(), compose: false, named };
     loader.layer(located);
     loader.finish(&name)
 }
 
+/// Whether a path that the user named is outside the project as it is written. A link in the project is the project's.
+fn is_elsewhere(path: &Path, project: &Path) -> bool {
+    let path = std::path::absolute(path).map(|path| powers::without_dots(&path)).unwrap_or_default();
+    let real = project.canonicalize().unwrap_or_else(|_| project.to_owned());
+    !path.starts_with(project) && !path.starts_with(real)
+}
+
 impl Report {
     pub(super) fn new(findings: Findings, sources: Sources) -> Self {
-        Self { findings, sources }
+        Self { findings, sources, outside: Vec::new() }
+    }
+
+    /// Hides the text of files outside the project, but for those that the user named: a project may name any file that its user
+    /// can read, also by a link, and must not have it printed.
+    fn conceal_outside(&mut self, project: &Path, named: impl Fn(&Path) -> bool) {
+        let Ok(project) = project.canonicalize() else { return };
+        let real = |source: &Source| Path::new(&source.name).canonicalize().ok();
+        let is_outside = |path: PathBuf| !path.starts_with(&project) && !named(&path);
+        let hidden: Vec<FileId> =
+            self.sources.files().filter(|(_, source)| real(source).is_some_and(is_outside)).map(|(file, _)| file).collect();
+        for file in hidden {
+            self.sources.conceal(file);
+            self.findings.conceal_since(0, file, HIDDEN);
+        }
+    }
+
+    pub fn outside(&self) -> &[PathBuf] {
+        &self.outside
     }
 
     pub fn problems(&self) -> Vec<Problem> {
@@ -149,7 +183,12 @@ struct Loader<'a> {
     open: Vec<(PathBuf, String)>,
     /// Whether it is of a Compose file, which declares its volumes.
     compose: bool,
+    /// Files that the user named, links followed.
+    named: Vec<PathBuf>,
 }
+
+/// The message of a problem in a file whose text is not shown.
+const HIDDEN: &str = "this is no part of a profile (its text is not shown, since the file is outside the project)";
 
 impl Loader<'_> {
     /// Reads a file and what it extends, lowest layer first.
@@ -231,7 +270,7 @@ impl Loader<'_> {
         let files = self.env_files(&layers);
         let written = assemble::lay(&layers).and_then(|root| root.get("variables").cloned());
         let variables = Variables::new(self.request.environment, files, written.as_ref());
-        let Report { findings, sources } = &mut self.report;
+        let Report { findings, sources, .. } = &mut self.report;
         let mut assembled = assemble::assemble(layers, sources, variables, findings).expect("it is the profile itself");
         let Assembled { layers, merged, .. } = &mut assembled;
         references::expand(merged, |node, path| directory(self.request.project, shipped(layers, node.span), path));
@@ -251,6 +290,12 @@ impl Loader<'_> {
             graph::add_references(&mut services);
             secrets = assembled.merged.get("secrets").map(convert::secrets).unwrap_or_default();
             guard::secrets(&assembled.merged, &secrets, findings);
+        }
+        for (name, source) in &secrets {
+            let place = assembled.merged.get("secrets").and_then(|node| node.entry(name.as_str()));
+            if let (SecretSource::File(path), Some(place)) = (source, place) {
+                self.warn_if_outside(&self.request.project.join(path), path, place.key);
+            }
         }
         for (name, service) in &services {
             let entry = assembled.merged.get("services").and_then(|node| node.entry(name.as_str()));
@@ -275,10 +320,16 @@ impl Loader<'_> {
             assets,
         };
         if !self.report.findings.has_errors() {
-            let Report { findings, sources } = &mut self.report;
+            let Report { findings, sources, .. } = &mut self.report;
             guard::connections(&assembled, &compile::connections(&profile), &profile.overrides, sources, findings);
             guard::collisions(&assembled.merged, &profile, sources, findings);
         }
+        let request = self.request;
+        let own = request.user_directory.and_then(|directory| directory.canonicalize().ok());
+        let Self { report, named, .. } = &mut self;
+        report.conceal_outside(request.project, |path| {
+            named.iter().any(|named| named == path) || own.as_ref().is_some_and(|own| path.starts_with(own))
+        });
         self.report.findings.sort();
         if self.report.findings.has_errors() {
             return Err(LoadError::Invalid { name: name.to_owned(), report: self.report });

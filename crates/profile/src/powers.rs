@@ -5,12 +5,15 @@
 use std::path::{Component, Path, PathBuf};
 
 use devenv_api::{HostPower, PowerKind};
-use devenv_spec::{ContainerOptions, EnvironmentSpec, Image, MountSource, Reaction, ServiceSpec, Sharing, Workload};
+use devenv_spec::{
+    BuildSecret, ContainerOptions, EnvironmentSpec, Image, ImageBuild, MountSource, Reaction, ServiceSpec, Sharing, Workload,
+};
 
 use super::{Profile, compile, document::SecretSource};
 
-/// All of them, in the order of the services.
-pub fn host_powers(profile: &Profile) -> Vec<HostPower> {
+/// All of them, in the order of the services. `real` follows the links of a path, since one in the project may lead out of it;
+/// `outside` are the files and directories that the profile has devenv read there.
+pub fn host_powers(profile: &Profile, outside: &[PathBuf], real: &dyn Fn(&Path) -> PathBuf) -> Vec<HostPower> {
     let spec = compile::draft(profile);
     let mut powers = Vec::new();
     for (name, source) in &profile.secrets {
@@ -19,7 +22,15 @@ pub fn host_powers(profile: &Profile) -> Vec<HostPower> {
         }
     }
     for service in spec.services.values() {
-        of_service(service, &spec, &mut powers);
+        of_service(service, &spec, real, &mut powers);
+    }
+    for network in spec.networks.values().filter_map(|network| network.external.as_ref()) {
+        powers.push(power("", PowerKind::Mount, format!("network {network}")));
+    }
+    for path in outside.iter().map(|path| path.display().to_string()) {
+        if !powers.iter().any(|known| known.detail == path) {
+            powers.push(power("", PowerKind::Mount, path));
+        }
     }
     powers
 }
@@ -32,38 +43,63 @@ fn host_rights(options: &ContainerOptions) -> Vec<String> {
     }
     rights.extend(options.cap_add.iter().map(|capability| format!("capability {capability}")));
     rights.extend(options.devices.iter().map(|device| format!("device {device}")));
+    rights.extend(options.device_cgroup_rules.iter().map(|rule| format!("devices {rule}")));
     for (namespace, sharing) in [("network", &options.network_mode), ("processes", &options.pid), ("shared memory", &options.ipc)] {
-        if matches!(sharing, Some(Sharing::Mode(mode)) if mode == "host") {
-            rights.push(format!("the host's {namespace}"));
+        if let Some(Sharing::Mode(mode)) = sharing {
+            rights.extend(shared(namespace, mode));
         }
     }
-    rights.extend(options.user_namespace.iter().filter(|mode| *mode == "host").map(|_| "the host's users".to_owned()));
+    let namespaces = [("users", &options.user_namespace), ("names", &options.uts), ("control groups", &options.cgroup)];
+    rights.extend(namespaces.into_iter().filter_map(|(namespace, mode)| shared(namespace, mode.as_deref()?)));
+    rights.extend(options.cgroup_parent.iter().map(|parent| format!("the control group {parent}")));
+    rights.extend(options.runtime.iter().map(|runtime| format!("the runtime {runtime}")));
     let hooks = options.hooks.post_start.iter().chain(&options.hooks.pre_stop);
     rights.extend(hooks.filter(|hook| hook.privileged).map(|hook| format!("all rights for `{}`", hook.shown())));
     rights.extend((!options.device_requests.is_empty()).then(|| "devices of the host".to_owned()));
-    rights.extend(options.security_opt.iter().filter(|option| option.contains("unconfined")).cloned());
+    // Every other option replaces a protection by another one, or by none.
+    rights.extend(options.security_opt.iter().filter(|option| !option.starts_with("no-new-privileges")).cloned());
     rights
 }
 
-fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, powers: &mut Vec<HostPower>) {
+/// What a container sees of others, if its mode is none of its own.
+fn shared(namespace: &str, mode: &str) -> Option<String> {
+    match mode {
+        "host" => Some(format!("the host's {namespace}")),
+        "" | "none" | "private" | "shareable" | "bridge" | "default" => None,
+        other => Some(format!("{namespace} of {other}")),
+    }
+}
+
+/// Whether others than this machine's users reach a port that is published there.
+fn is_public(address: &str) -> bool {
+    address != "localhost" && !address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, real: &dyn Fn(&Path) -> PathBuf, powers: &mut Vec<HostPower>) {
     let name = service.name.as_str();
     match &service.workload {
         Workload::Process(process) => powers.push(power(name, PowerKind::Process, process.command.join(" "))),
         Workload::Container(container) => {
             if let Image::Built(build) = &container.image {
                 powers.push(power(name, PowerKind::Build, build.context.join(&build.dockerfile).display().to_string()));
+                outside_of_builds(build, spec, real, |what| powers.push(power(name, PowerKind::Mount, what)));
             }
-            let rights = host_rights(&container.options);
+            let mut rights = host_rights(&container.options);
+            let ports = container.ports.iter().filter(|port| is_public(&port.address));
+            rights.extend(ports.map(|port| format!("port {} on {}", port.host, port.address)));
             if !rights.is_empty() {
                 powers.push(power(name, PowerKind::Privileged, rights.join(", ")));
             }
             for mount in &container.mounts {
+                if let MountSource::External(volume) = &mount.source {
+                    powers.push(power(name, PowerKind::Mount, format!("volume {volume}")));
+                }
                 let MountSource::Host(path) = &mount.source else { continue };
                 // The authority's certificate is devenv's own.
                 if path.as_os_str().is_empty() {
                     continue;
                 }
-                let path = without_dots(path);
+                let path = without_dots(&real(path));
                 if is_engine_socket(&path) {
                     powers.push(power(name, PowerKind::EngineSocket, path.display().to_string()));
                 } else if !path.starts_with(&spec.project) {
@@ -88,12 +124,27 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, powers: &mut Vec<Ho
     }
 }
 
+/// What a build reads besides its context.
+fn outside_of_builds(build: &ImageBuild, spec: &EnvironmentSpec, real: &dyn Fn(&Path) -> PathBuf, mut found: impl FnMut(String)) {
+    let directories = build.options.contexts.values().map(Path::new).filter(|context| context.is_absolute());
+    let secrets = build.options.secrets.values().filter_map(|secret| match secret {
+        BuildSecret::File(path) => Some(path.as_path()),
+        BuildSecret::Variable(_) => None,
+    });
+    for path in [build.context.as_path()].into_iter().chain(directories).chain(secrets).map(|path| without_dots(&real(path))) {
+        if !path.starts_with(&spec.project) {
+            found(path.display().to_string());
+        }
+    }
+    build.options.ssh.iter().for_each(|key| found(format!("SSH key {key}")));
+}
+
 fn power(service: &str, power: PowerKind, detail: String) -> HostPower {
     HostPower { service: service.to_owned(), power, detail }
 }
 
 /// `..` taken back, because `/project/../etc` is not in the project.
-fn without_dots(path: &Path) -> PathBuf {
+pub(super) fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
@@ -122,7 +173,10 @@ mod tests {
     use crate::testing::{Given, given};
 
     fn shown(given: &Given) -> Vec<String> {
-        host_powers(&given.profile).iter().map(|power| format!("{} {} {}", power.service, power.power, power.detail)).collect()
+        host_powers(&given.profile, &[], &|path| path.to_owned())
+            .iter()
+            .map(|power| format!("{} {} {}", power.service, power.power, power.detail))
+            .collect()
     }
 
     #[test]
@@ -149,6 +203,44 @@ mod tests {
             ]
         );
         assert!(shown(&Given::nothing().and("db", json!({ "postgres": {} }))).is_empty());
+    }
+
+    #[test]
+    fn what_a_link_or_a_build_leads_to_outside_of_the_project_is_listed_as_it_is() {
+        let given = Given::nothing()
+            .and("a", json!({ "container": { "image": "x", "volumes": [{ "source": "./link", "target": "/t" }] } }))
+            .and("b", json!({ "container": { "build": { "context": "b", "secrets": { "k": { "file": "/home/ada/.ssh/id" } }, "ssh": ["default"] } } }));
+        let real = |path: &Path| if path.ends_with("link") { PathBuf::from("/etc") } else { path.to_owned() };
+        let outside = [PathBuf::from("/etc"), PathBuf::from("/home/ada/.aws/credentials")];
+        let powers = host_powers(&given.profile, &outside, &real);
+        let details: Vec<&str> = powers.iter().map(|power| power.detail.as_str()).collect();
+        let build = "/home/ada/shop/b/Dockerfile";
+        assert_eq!(details, ["/etc", build, "/home/ada/.ssh/id", "SSH key default", "/home/ada/.aws/credentials"]);
+    }
+
+    #[test]
+    fn what_a_container_shares_with_the_machine_or_with_other_containers_is_listed() {
+        for (fields, what) in [
+            (json!({ "uts": "host" }), "the host's names"),
+            (json!({ "cgroup": "host" }), "the host's control groups"),
+            (json!({ "cgroup_parent": "/x" }), "the control group /x"),
+            (json!({ "runtime": "other" }), "the runtime other"),
+            (json!({ "device_cgroup_rules": ["a *:* rwm"] }), "devices a *:* rwm"),
+            (json!({ "security_options": ["label:disable"] }), "label:disable"),
+            (json!({ "network_mode": "container:other" }), "network of container:other"),
+            (json!({ "publish": [{ "port": 80, "host": 8080, "address": "0.0.0.0" }] }), "port 8080 on 0.0.0.0"),
+            (json!({ "volumes": [{ "source": "theirs", "target": "/t", "external": true }] }), "volume theirs"),
+            (json!({ "security_options": ["no-new-privileges"], "ipc": "private" }), ""),
+            (json!({ "publish": [{ "port": 80, "host": 8080, "address": "127.0.0.1" }] }), ""),
+        ] {
+            let mut container = json!({ "image": "x" });
+            container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let listed = shown(&Given::nothing().and("a", json!({ "container": container })));
+            assert!(
+                if what.is_empty() { listed.is_empty() } else { listed.len() == 1 && listed[0].ends_with(what) },
+                "{fields}: {listed:?}"
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use devenv_files::{Durability, write_atomically, write_with};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
+/// The largest file of certificates that is read, in bytes.
+pub const LARGEST: u64 = 1 << 20;
+
 /// Signs the certificates of this state directory's services.
 pub struct Authority {
     certificate: PathBuf,
@@ -95,7 +98,9 @@ pub fn trust(encrypts: bool, authority: Option<&Path>) -> Result<Option<rustls::
 pub fn client(authority: &Path) -> Result<rustls::ClientConfig, TlsError> {
     let fail = |reason: String| TlsError::Trust { path: authority.to_owned(), reason };
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(authority).map_err(|error| fail(error.to_string()))? {
+    // A profile can name another file in the place of devenv's own.
+    let text = devenv_files::read_bounded_in_time(authority, LARGEST).map_err(|error| fail(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
         roots.add(certificate.map_err(|error| fail(error.to_string()))?).map_err(|error| fail(error.to_string()))?;
     }
     if roots.is_empty() {

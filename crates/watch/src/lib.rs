@@ -146,6 +146,7 @@ pub fn files(project: &Path, rule: &Rule) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut left: Vec<PathBuf> = rule.paths.clone();
     while let Some(path) = left.pop() {
+        devenv_files::progressed();
         let is_directory = path.is_dir();
         if filter.ignores(&path, is_directory) {
             continue;

@@ -223,11 +223,11 @@ fn worse(one: ExitStatus, other: ExitStatus) -> ExitStatus {
 
 fn write(report: &Report, directory: &Path, into: &Path) -> io::Result<()> {
     fs::create_dir_all(into)?;
-    fs::write(into.join("report.json"), serde_json::to_vec_pretty(report)?)?;
-    fs::write(into.join("report.html"), report::html(report))?;
-    fs::write(into.join("junit.xml"), report::junit(report))?;
-    fs::copy(directory.join("journal.ndjson"), into.join("journal.ndjson"))?;
-    Ok(())
+    let write = |name: &str, content: &[u8]| devenv_files::write_result(&into.join(name), content);
+    write("report.json", &serde_json::to_vec_pretty(report)?)?;
+    write("report.html", report::html(report).as_bytes())?;
+    write("junit.xml", report::junit(report).as_bytes())?;
+    write("journal.ndjson", &fs::read(directory.join("journal.ndjson"))?)
 }
 
 /// The directory of the runs of one environment, of which one runs at a time.

@@ -98,8 +98,13 @@ fn with_completer(command: clap::Command, path: &[&str], id: &str, completer: Ar
 fn candidates(names: Names, line: &Line, current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let mut found = line.names(names);
-    found.retain(|(name, _)| name.starts_with(current));
+    found.retain(|(name, _)| name.starts_with(current) && is_plain(name));
     found.into_iter().map(|(name, about)| CompletionCandidate::new(name).help((!about.is_empty()).then(|| about.into()))).collect()
+}
+
+/// Whether a shell takes the name for itself. Shells insert candidates as they are, so a file that is named `$(id).yaml` would be run.
+fn is_plain(name: &str) -> bool {
+    !name.starts_with(['-', '~', '=']) && name.chars().all(|c| c.is_alphanumeric() || "._/@:+,=-".contains(c))
 }
 
 /// The global options of the line that is completed.
@@ -228,6 +233,16 @@ mod tests {
         assert_eq!((found.project.as_deref(), found.instance.as_deref()), (Some("/srv/shop"), Some("two")));
         assert_eq!(line("devenv --instance on").instance, None, "a word that is being typed names nothing");
         assert_eq!(line("devenv run -- x --instance two y").instance, None, "words of another program are not ours");
+    }
+
+    #[test]
+    fn a_name_that_a_shell_would_run_is_not_offered() {
+        for plain in ["default", "examples/shop.yaml", "Übung-2", "a:b@1.0"] {
+            assert!(is_plain(plain), "{plain}");
+        }
+        for other in ["$(id)", "`id`", "a;id", "a b", "-rf", "~root", "a'b", "a\nb", "{a,b}", "*", "a>b", "!x", "#x", "a\u{202e}b"] {
+            assert!(!is_plain(other), "{other}");
+        }
     }
 
     #[test]

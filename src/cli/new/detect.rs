@@ -313,8 +313,7 @@ fn has_sql(folder: &Path) -> bool {
 
 /// The text of a small regular file.
 fn read(path: &Path) -> Option<String> {
-    fs::metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() <= LARGEST)?;
-    fs::read_to_string(path).ok()
+    String::from_utf8(devenv_files::read_bounded_in_time(path, LARGEST).ok()?).ok()
 }
 
 #[cfg(test)]

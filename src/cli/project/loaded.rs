@@ -1,5 +1,7 @@
 //! A loaded profile, as commands look at it: its services, images, values and secrets.
 
+use std::path::{Path, PathBuf};
+
 use devenv_api::{ApiError, ErrorCode, HostPower};
 use devenv_kinds::Kind;
 use devenv_profile::{Explanation, load as loader};
@@ -76,7 +78,7 @@ impl Loaded {
 
     /// What it does on this machine beyond running containers.
     pub(crate) fn host_powers(&self) -> Vec<HostPower> {
-        devenv_profile::host_powers(&self.0.profile)
+        devenv_profile::host_powers(&self.0.profile, self.0.report.outside(), &real)
     }
 
     /// Variables of services that it replaces by values of its own.
@@ -198,4 +200,14 @@ fn explained(explanation: &Explanation) -> String {
         lines.push(format!("  {} {}{written}{variables}{counts}", paint(DIM, format_args!("{place}:")), touch.value));
     }
     lines.join("\n")
+}
+
+/// A path with its links followed, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match found.map(|(above, real)| (path.strip_prefix(above), real)) {
+        Some((Ok(rest), real)) if !rest.as_os_str().is_empty() => real.join(rest),
+        Some((_, real)) => real,
+        None => path.to_owned(),
+    }
 }

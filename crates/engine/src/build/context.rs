@@ -204,6 +204,7 @@ fn entries(root: &Path, ignored: &Ignored) -> Result<Vec<Entry>, (PathBuf, io::E
         let full = root.join(&directory);
         passed.insert(directory.clone(), metadata);
         for entry in std::fs::read_dir(&full).map_err(|error| (full.clone(), error))? {
+            devenv_files::progressed();
             let entry = entry.map_err(|error| (full.clone(), error))?;
             let path = directory.join(entry.file_name());
             let out = ignored.matches(&path);

@@ -156,7 +156,7 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
         reach.system_user = NOBODY;
     }
     let file =
-        tokio::fs::File::open(&part.file).await.map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?;
+        devenv_files::TimedFile::open(&part.file).await.map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?.0;
     let input: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
     let mut environment = reach.variables();
     environment.push(("DEVENV_DATABASE".to_owned(), new.clone()));

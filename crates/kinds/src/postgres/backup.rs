@@ -94,8 +94,7 @@ impl StagedRestore for PostgresKind {
             server.make_roles(&tokio::fs::read_to_string(&part.file).await.map_err(failed)?).await?;
             return Ok(Arrived::default());
         };
-        let file = tokio::fs::File::open(&part.file).await.map_err(failed)?;
-        let size = file.metadata().await.map_err(failed)?.len();
+        let (file, size) = devenv_files::TimedFile::open(&part.file).await.map_err(failed)?;
         let dump: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
         let target = Target::of(site, database)?;
         if part.own { server.restore_own(&target, (dump, size)).await } else { server.restore_foreign(&target, (dump, size)).await }

@@ -106,7 +106,7 @@ impl Transfers for RedisKind {
 
     fn check(&self, file: &Path) -> Result<(), (String, Option<String>)> {
         let mut magic = [0; 5];
-        let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic));
+        let read = devenv_files::TimedReader::open(file).map_err(std::io::Error::from).and_then(|mut file| file.read_exact(&mut magic));
         match read {
             Ok(()) if &magic == b"REDIS" => Ok(()),
             Ok(()) => Err((
@@ -137,8 +137,11 @@ impl Server {
         let refused = |reason: String| BackupError::refused("reach Redis", reason);
         let password = vault.reveal(&wanted.password)?;
         let client = if wanted.tls {
-            let root =
-                std::fs::read(authority).map_err(|source| BackupError::File { action: "read", path: authority.to_owned(), source })?;
+            let root = devenv_files::read_bounded_in_time(authority, tls::LARGEST).map_err(|error| BackupError::File {
+                action: "read",
+                path: authority.to_owned(),
+                source: error.into(),
+            })?;
             tls::use_ring();
             Client::build_with_tls(
                 format!("rediss://default:{password}@127.0.0.1:{}/0", wanted.port),

@@ -94,6 +94,9 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts, notices: &mut Vec<S
                 scripts.directory(&file.join(name)).is_some() || known_format(scripts, &lower).is_some()
             };
             let listing = folder::list(path, inside, &is_script)?;
+            if let Some(listed) = listing.files.iter().find(|listed| leads_to_no_script(project, &file.join(&listed.name), scripts)) {
+                return Err(no_script(&format!("{path}/{}", listed.name)));
+            }
             notices.extend(listing.notices);
             let found = listing.files.into_iter().map(|listed| Found {
                 name: format!("{path}/{}", listed.name),
@@ -102,6 +105,7 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts, notices: &mut Vec<S
             });
             Ok(found.collect())
         }
+        Ok(_) if leads_to_no_script(project, &file, scripts) => Err(no_script(path)),
         Ok(_) => Ok(vec![Found { name: path.to_owned(), content: Content::File(file), repeatable: false }]),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let inside = format!("{path}/");
@@ -120,6 +124,19 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts, notices: &mut Vec<S
         }
         Err(error) => Err(unreadable(error)),
     }
+}
+
+/// Whether a link of the project leads out of it, to a file that is no script by its own name: errors show lines of scripts, and a
+/// project must not have those of any file shown or sent to a server.
+fn leads_to_no_script(project: &Path, file: &Path, scripts: &dyn Scripts) -> bool {
+    let (Ok(project), Ok(real)) = (project.canonicalize(), file.canonicalize()) else { return false };
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    !real.starts_with(&project) && real.is_file() && known_format(scripts, &name(&real)) != known_format(scripts, &name(file))
+}
+
+fn no_script(path: &str) -> ScriptError {
+    ScriptError::of(path, "is a link to a file outside the project that is no such script")
+        .hint("copy the file into the project, or name it by its own path")
 }
 
 /// How deep directories are searched, and how many files are counted there.
@@ -335,6 +352,25 @@ pub mod tests {
         assert_eq!(fails("pipe.sql"), "pipe.sql: cannot be read: is not a regular file");
         assert_eq!(fails("none"), "none: no such file or directory");
         assert_eq!(fails("a.xlsx"), "a.xlsx: is not a script for this kind of service");
+    }
+
+    #[test]
+    fn a_link_to_a_file_outside_of_the_project_is_a_script_only_if_that_is_one_by_its_name() {
+        let (project, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(project.path().join("init")).unwrap();
+        fs::create_dir(project.path().join("shared")).unwrap();
+        fs::write(elsewhere.path().join("shadow"), "root:*:1\n").unwrap();
+        fs::write(elsewhere.path().join("02.sql"), "SELECT 1;\n").unwrap();
+        let link = |to: &str, at: &str| std::os::unix::fs::symlink(elsewhere.path().join(to), project.path().join(at)).unwrap();
+        link("shadow", "init/01.sql");
+        link("02.sql", "shared/02.sql");
+        link("shadow", "01.sql");
+        let look = |path: &str| gathered(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default());
+        for path in ["init", "init/01.sql", "01.sql"] {
+            let error = look(path).unwrap_err().to_string();
+            assert!(error.ends_with("is a link to a file outside the project that is no such script"), "{error}");
+        }
+        assert_eq!(look("shared").unwrap().scripts.len(), 1);
     }
 
     #[test]

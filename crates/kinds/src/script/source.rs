@@ -31,7 +31,7 @@ pub(crate) fn open(script: &Script) -> io::Result<Box<dyn Read + Send>> {
 /// `read` counts the bytes of the file, before decompression.
 fn open_counted(script: &Script, read: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
     let raw: Box<dyn Read + Send> = match &script.content {
-        Content::File(path) => Box::new(devenv_files::open_regular(path)?),
+        Content::File(path) => Box::new(devenv_files::TimedReader::open(path)?),
         Content::Shipped(bytes) => Box::new(Cursor::new(*bytes)),
     };
     let raw = BufReader::with_capacity(CHUNK, Counted { inner: raw, read });

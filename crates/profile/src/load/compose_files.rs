@@ -1,13 +1,14 @@
 //! Compose files as a profile: finds them, reads them and hands the converted document to the loader.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use devenv_files::read_bounded;
 
-use super::{LoadError, LoadRequest, Loaded, Loader, Report};
+use super::{LoadError, LoadRequest, Loaded, Loader, Report, is_elsewhere};
 use crate::{compose, find, yaml::LARGEST};
 
 /// The files that are taken without being named: the project's Compose file, with its override.
@@ -39,9 +40,15 @@ pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
         profiles: request.profiles,
         services: request.services,
     };
-    let converted = compose::convert(devenv_compose::load(files, &Disk), request.name);
-    let compose::Given { name, project, sources, findings, layer, shown } = converted
-        .map_err(|(findings, sources)| LoadError::Invalid { name: request.name.to_owned(), report: Report::new(findings, sources) })?;
+    let disk = Disk { trusted: request.trusted, read: RefCell::default() };
+    let converted = compose::convert(devenv_compose::load(files, &disk), request.name);
+    let named: Vec<PathBuf> =
+        request.files.iter().filter(|file| is_elsewhere(file, request.project)).filter_map(|file| file.canonicalize().ok()).collect();
+    let compose::Given { name, project, sources, findings, layer, shown } = converted.map_err(|(findings, sources)| {
+        let mut report = Report::new(findings, sources);
+        report.conceal_outside(request.project, |path| named.iter().any(|named| named == path));
+        LoadError::Invalid { name: request.name.to_owned(), report }
+    })?;
     let environment = BTreeMap::new();
     let profile = LoadRequest {
         project: request.project,
@@ -50,8 +57,9 @@ pub fn load_compose(request: &ComposeRequest<'_>) -> Result<Loaded, LoadError> {
         user_directory: None,
         trusted: request.trusted,
     };
-    let report = Report { findings, sources };
-    let loader = Loader { request: &profile, report, layers: vec![layer], done: Vec::new(), open: Vec::new(), compose: true };
+    let mut report = Report::new(findings, sources);
+    report.outside = disk.outside(request.project);
+    let loader = Loader { request: &profile, report, layers: vec![layer], done: Vec::new(), open: Vec::new(), compose: true, named };
     let mut loaded = loader.finish(request.name)?;
     loaded.profile.description = loaded.profile.description.or(name.map(|name| format!("the Compose project {name}")));
     loaded.shown = Some(shown);
@@ -75,10 +83,28 @@ pub struct ComposeRequest<'a> {
     pub trusted: bool,
 }
 
-struct Disk;
+/// Reads what Compose files name, and remembers it.
+struct Disk {
+    trusted: bool,
+    read: RefCell<Vec<PathBuf>>,
+}
+
+impl Disk {
+    fn outside(self, project: &Path) -> Vec<PathBuf> {
+        let project = project.canonicalize().unwrap_or_else(|_| project.to_owned());
+        self.read.into_inner().into_iter().filter(|path| !path.starts_with(&project)).collect()
+    }
+}
 
 impl devenv_compose::Files for Disk {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        if let Ok(real) = path.canonicalize() {
+            find::check(&real, self.trusted).map_err(|refused| refused.to_string())?;
+            let mut read = self.read.borrow_mut();
+            if !read.contains(&real) {
+                read.push(real);
+            }
+        }
         read_bounded(path, LARGEST as u64).map_err(|unread| unread.to_string())
     }
 

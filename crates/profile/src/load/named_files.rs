@@ -1,6 +1,9 @@
 //! The files and directories that a profile names: whether they exist, and their texts.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use devenv_files::{ReadError, read_bounded};
 use indexmap::IndexMap;
@@ -28,16 +31,16 @@ impl Loader<'_> {
             match read_bounded(&on_disk, LARGEST as u64) {
                 Ok(bytes) => {
                     let file = self.source(&find::shown(&on_disk), &bytes);
-                    let Report { findings, sources } = &mut self.report;
+                    let Report { findings, sources, .. } = &mut self.report;
                     let before = findings.len();
                     given.extend(env_file::parse(sources, file, self.request.environment, &given, findings));
-                    if self.outside(&on_disk) {
+                    if self.outside(&on_disk).is_some() {
                         // A profile may name any file that its user can read, and must not print it.
-                        let Report { findings, sources } = &mut self.report;
+                        let Report { findings, sources, .. } = &mut self.report;
                         sources.conceal(file);
                         findings.conceal_since(before, file, "this line is not `NAME=value`");
-                        self.outside_warning(path, span);
                     }
+                    self.warn_if_outside(&on_disk, path, span);
                 }
                 Err(ReadError::Missing) if may_miss => {}
                 Err(unread) => {
@@ -51,13 +54,18 @@ impl Loader<'_> {
         given
     }
 
-    /// Whether a path, links followed, leads out of the project.
-    fn outside(&self, path: &Path) -> bool {
-        let real = |path: &Path| path.canonicalize().ok();
-        matches!((real(path), real(self.request.project)), (Some(path), Some(project)) if !path.starts_with(&project))
+    /// Where a path, links followed, leads if that is out of the project.
+    fn outside(&self, path: &Path) -> Option<PathBuf> {
+        let project = self.request.project.canonicalize().ok()?;
+        path.canonicalize().ok().filter(|path| !path.starts_with(&project))
     }
 
-    fn outside_warning(&mut self, path: &str, span: Span) {
+    pub(super) fn warn_if_outside(&mut self, on_disk: &Path, path: &str, span: Span) {
+        let Some(real) = self.outside(on_disk) else { return };
+        if self.report.outside.contains(&real) {
+            return;
+        }
+        self.report.outside.push(real);
         let message = format!("`{path}` is outside the project");
         self.report
             .findings
@@ -86,8 +94,14 @@ impl Loader<'_> {
         let on_disk = self.request.project.join(&named.path);
         let shipped = if shipped(layers, named.span) { embedded::files(&named.path) } else { Vec::new() };
         let there = on_disk.exists();
-        if there && self.outside(&on_disk) && !self.report.findings.touches(named.span) {
-            self.outside_warning(&named.path, named.span);
+        if there && !self.report.findings.touches(named.span) {
+            self.warn_if_outside(&on_disk, &named.path, named.span);
+            if named.need == Need::File && on_disk.is_dir() && self.outside(&on_disk).is_none() {
+                // A link among the scripts of a directory leads out of the project as well as one that is named.
+                for path in find::files_in(&named.path, &on_disk) {
+                    self.warn_if_outside(&self.request.project.join(&path), &path, named.span);
+                }
+            }
         }
         if there && named.need == Need::Text {
             match read_bounded(&on_disk, LARGEST as u64).map(String::from_utf8) {

@@ -158,7 +158,7 @@ pub(super) fn append(builder: &mut tar::Builder<impl Write>, root: &Path, entrie
             builder.append_data(&mut header, &entry.path, io::empty())?;
         } else if metadata.is_file() {
             // Exactly as many bytes as the header announces, even if the file grows.
-            let content = io::Read::take(std::fs::File::open(&full)?, metadata.len());
+            let content = io::Read::take(devenv_files::TimedReader::open(&full)?, metadata.len());
             builder.append_data(&mut header, &entry.path, content)?;
         }
     }

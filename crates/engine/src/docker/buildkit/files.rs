@@ -76,9 +76,7 @@ async fn send_content(id: u64, content: &Content, outgoing: &mut Outgoing) -> io
             }
         }
         Content::File(path) => {
-            let own = path.clone();
-            let opened = devenv_files::read_in_time(Vec::new(), move || devenv_files::open_regular(&own)).await?;
-            let mut file = tokio::fs::File::from_std(opened?);
+            let (mut file, _) = devenv_files::TimedFile::open(path).await?;
             let mut piece = vec![0; PIECE];
             loop {
                 let read = file.read(&mut piece).await?;

@@ -92,7 +92,7 @@ pub(super) fn explained(script: &Script, said: &str, scan: &Scan, project: &Path
             let path = project.join(file);
             let scan = included::scanned(&path, &super::scan::Session::default()).unwrap_or_default();
             let line = found.place_in(&scan, || {
-                devenv_files::open_regular(&path).map(|file| Box::new(file) as Box<dyn std::io::Read>).map_err(Into::into)
+                devenv_files::TimedReader::open(&path).map(|file| Box::new(file) as Box<dyn std::io::Read>).map_err(Into::into)
             });
             ScriptError::of(file, format!("{} (read by {})", found.message, script.path)).at(line)
         }

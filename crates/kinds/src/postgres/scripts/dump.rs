@@ -32,7 +32,7 @@ pub(super) async fn restore(database: &Database, mark: &Mark<'_>, cx: &ScriptCon
                 staged::packed(&packing, |archive| {
                     for entry in std::fs::read_dir(&directory)? {
                         let entry = entry?;
-                        archive.append_path_with_name(entry.path(), entry.file_name())?;
+                        staged::append_as(archive, &entry.path(), std::path::Path::new(&entry.file_name()))?;
                     }
                     Ok(())
                 })

@@ -129,8 +129,8 @@ impl Bounds {
         if !real.starts_with(&self.project) && !real.starts_with(&self.beside) {
             return Err(format!("{shown}, which it reads, is outside of the project"));
         }
-        let file = devenv_files::open_regular(&real).map_err(|error| format!("{shown}, which it reads, {error}"))?;
-        let size = file.metadata().map_err(|error| format!("{shown}, which it reads, cannot be read: {error}"))?.len();
+        let opened = devenv_files::TimedReader::open_with_metadata(&real);
+        let size = opened.map_err(|error| format!("{shown}, which it reads, {error}"))?.1.len();
         let largest = if role == Role::Rows { LARGEST_ROWS } else { LARGEST_SCRIPT };
         if size > largest {
             return Err(format!("{shown}, which it reads, has {size} bytes, more than the {largest} that are read"));
@@ -154,7 +154,7 @@ fn mentioned(names: &[Named], script: &Path, project: &Path) -> Vec<Mention> {
 
 /// What is in a script that is not compressed.
 pub(super) fn scanned(path: &Path, session: &Session) -> io::Result<Scan> {
-    scan(devenv_files::open_regular(path)?, session.clone())
+    scan(devenv_files::TimedReader::open(path)?, session.clone())
 }
 
 /// What is in a script, with no more of it in memory than a line.

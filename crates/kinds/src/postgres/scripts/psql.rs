@@ -250,7 +250,7 @@ impl Attempt<'_> {
 /// The first statement in a dump of SQL text that an owner's script may not contain: its line and text. `None` for an archive, which psql does
 /// not read.
 pub(crate) fn reaches(file: &std::path::Path) -> std::io::Result<Option<(u64, String)>> {
-    let mut input = BufReader::with_capacity(256 * 1024, devenv_files::open_regular(file)?);
+    let mut input = BufReader::with_capacity(256 * 1024, devenv_files::TimedReader::open(file)?);
     if input.fill_buf()?.starts_with(b"PGDMP") {
         return Ok(None);
     }

@@ -2,6 +2,7 @@
 //! small shell runs it and says how it ended.
 
 use std::{
+    io::Read,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -150,6 +151,13 @@ pub(super) fn archive_flow(sent: &Script) -> Flow {
 
 /// Adds a file under the path that it has on the host, so that paths between files mean what they mean there.
 pub(super) fn append_under_root<W: std::io::Write>(archive: &mut tar::Builder<W>, path: &Path) -> std::io::Result<()> {
-    let mut file = devenv_files::open_regular(path)?;
-    archive.append_file(path.strip_prefix("/").unwrap_or(path), &mut file)
+    append_as(archive, path, path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Adds a regular file. Exactly as many bytes as its size was when it was opened.
+pub(super) fn append_as<W: std::io::Write>(archive: &mut tar::Builder<W>, file: &Path, name: &Path) -> std::io::Result<()> {
+    let (content, metadata) = devenv_files::TimedReader::open_with_metadata(file)?;
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(&metadata);
+    archive.append_data(&mut header, name, content.take(metadata.len()))
 }

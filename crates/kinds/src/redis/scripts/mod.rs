@@ -113,7 +113,7 @@ impl Server {
         let password = cx.vault.reveal(&password).map_err(|error| fail(error.to_string()))?;
         let client = if tls {
             let authority = cx.authority.ok_or_else(|| fail("its certificate authority is unknown".to_owned()))?;
-            let root = std::fs::read(authority).map_err(|error| fail(error.to_string()))?;
+            let root = devenv_files::read_bounded_in_time(authority, tls::LARGEST).map_err(|error| fail(error.to_string()))?;
             tls::use_ring();
             Client::build_with_tls(
                 format!("rediss://default:{password}@127.0.0.1:{port}/0"),
