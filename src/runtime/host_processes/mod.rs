@@ -347,6 +347,7 @@ fn code(ending: Ending) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use devenv_spec::Resources;
     use indexmap::IndexMap;
 
     use super::*;

@@ -33,7 +33,7 @@ pub(super) fn variables(
 mod tests {
     use std::{collections::BTreeMap, fs};
 
-    use devenv_spec::{SecretRef, Template};
+    use devenv_spec::{Resources, SecretRef, Template};
     use indexmap::IndexMap;
 
     use super::*;

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devenv_spec::{ContainerSpec, OnDependencyRestart, RestartPolicy, RestartWhen, Stop};
+use devenv_spec::{ContainerSpec, OnDependencyRestart, Resources, RestartPolicy, RestartWhen, Stop};
 use indexmap::IndexMap;
 
 use super::*;

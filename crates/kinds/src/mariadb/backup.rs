@@ -155,8 +155,10 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
         reach.password = site.vault.reveal(&database.password)?;
         reach.system_user = NOBODY;
     }
-    let file =
-        devenv_files::TimedFile::open(&part.file).await.map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?.0;
+    let file = devenv_files::TimedFile::open(&part.file)
+        .await
+        .map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?
+        .0;
     let input: ExecInput = Arc::new(Mutex::new(Some(Box::pin(file))));
     let mut environment = reach.variables();
     environment.push(("DEVENV_DATABASE".to_owned(), new.clone()));

@@ -108,7 +108,8 @@ impl Server {
         let authority = match (url.starts_with("rediss://"), variables.value(AUTHORITY)) {
             (true, Ok(path)) => {
                 tls::use_ring();
-                let unreadable = |error: devenv_files::ReadError| AddressError::Unreadable { name: AUTHORITY.to_owned(), reason: error.to_string() };
+                let unreadable =
+                    |error: devenv_files::ReadError| AddressError::Unreadable { name: AUTHORITY.to_owned(), reason: error.to_string() };
                 Some(devenv_files::read_bounded_in_time(std::path::Path::new(path), tls::LARGEST).map_err(unreadable)?)
             }
             _ => None,
