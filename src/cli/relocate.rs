@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     )]
     from: Option<PathBuf>,
     #[command(flatten)]
-    compose: take_over::Arguments,
+    compose: take_over::FromCompose,
 }
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {

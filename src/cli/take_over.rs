@@ -13,7 +13,7 @@ use super::{
 };
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct FromCompose {
     /// Copy the data of this project of Docker Compose. Default: the name that Docker Compose gives the project of the file.
     #[arg(long, value_name = "PROJECT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     from_compose: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     selection: Selection,
 }
 
-pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
+pub(super) async fn run(arguments: &FromCompose, session: &Session) -> Outcome {
     let current = project::current_unless_named(session, &arguments.selection, &[]).await?;
     let selected = project::select(session, &arguments.selection, &[], current)?;
     let known = selected.loaded.compose_project().ok_or_else(|| {
