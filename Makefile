@@ -65,11 +65,8 @@ reference:        ## Generate the schema and the reference
 	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_published_schema
 
 pictures:         ## Take the pictures of the page, in docs/pictures
-	@scripts/setup build
-	@scripts/setup engine
 	@scripts/setup tests
-	cargo build --quiet
-	DEVENV=$(or $(CARGO_TARGET_DIR),target)/debug/devenv python3 tests/ui/pictures.py
+	python3 tests/ui/pictures.py
 
 bench: build      ## Run the benchmarks, compared with the alternatives
 	@scripts/setup engine

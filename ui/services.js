@@ -48,8 +48,8 @@ function Row({ service, chosen, samples }) {
   const url = Object.values(service.urls)[0];
   return html`<tr class=${chosen ? "chosen" : ""} ...${opens(() => go(["services", service.name]))}>
     <td class="name"><a href=${to(["services", service.name])}>${service.name}</a></td>
-    <td><${State} state=${service.state} />${service.restarts > 0 && html` <small>${service.restarts} restarts</small>`}
-      ${service.reason && html`<div class="reason" title=${service.reason}>${service.reason}</div>`}</td>
+    <td><${State} state=${service.state} />${service.restarts > 0 && html` <small>${service.restarts} ${service.restarts === 1 ? "restart" : "restarts"}</small>`}
+      ${service.reason && html`<div class="reason" title=${service.reason}>${marked(service.reason)}</div>`}</td>
     <td class="optional">${service.kind}</td>
     <td class="optional figure">${duration(service.ready_after_ms)}</td>
     <td class="optional"><${Spark} samples=${samples?.cpu} of="CPU" unit="ratio" /></td>
