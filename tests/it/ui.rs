@@ -75,7 +75,6 @@ fn an_open_page_goes_on_with_the_next_daemon() {
     let mut ui = daemon.spawn("ui --no-open --json");
     let (address, path) = place(&ui.first_line());
     let cookie = cookie_of(&ask(&address, "GET", &path, &[], "").unwrap());
-    daemon.expect(0, "daemon stop");
     drop(daemon);
     let _next = world.start();
     until("the page is served again", || {
