@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Global {
     /// The project directory.
     ///
@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// Print only results and errors, no progress.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// Refuse host powers that a person has not allowed, as `devenv mcp` does for agents.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) allowed_powers_only: bool,
 }
 
 #[derive(Debug, Subcommand)]

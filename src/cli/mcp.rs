@@ -59,7 +59,7 @@ const INSTRUCTIONS: &str = "Tools for the local development environment of this 
 
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
     // What commands print for people would be no message of the protocol.
-    let quiet = Session::new(Global { json: true, quiet: true, ..session.global.clone() });
+    let quiet = Session::new(Global { json: true, quiet: true, allowed_powers_only: true, ..session.global.clone() });
     let agent = Agent::new(&quiet, Scopes::of(&arguments.allow));
     let mut lines = FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(LONGEST));
     let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = (String, Option<Value>)> + '_>>> = FuturesUnordered::new();
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session::new(Global { project: None, instance: None, context: None, json: true, quiet: true })
+        Session::new(Global { json: true, quiet: true, ..Global::default() })
     }
 
     fn answer(line: &str) -> Option<Value> {

@@ -1,7 +1,8 @@
 //! Consent to what a profile does on this machine outside of containers, asked once per project on a terminal.
 //!
 //! `up` and commands that include it call [`consent`] before any request to the daemon. Grants are stored in the state
-//! directory; something new in the profile is asked about again. Scripts and CI are not asked, because nobody could answer.
+//! directory; something new in the profile is asked about again. Scripts and CI are not asked, because nobody could answer. Agents are
+//! refused what a person has not allowed: they can often write the profile, and would run programs on the host in this way.
 
 use std::{
     fs,
@@ -21,7 +22,8 @@ use crate::paths::Paths;
 
 /// Asks about powers that this project has not been granted; an error if the answer is no.
 pub(super) fn consent(session: &Session, powers: &[HostPower], yes: bool) -> Result<(), Failure> {
-    if powers.is_empty() || !(yes || asks()) {
+    let for_an_agent = session.global.allowed_powers_only;
+    if powers.is_empty() || !(yes || for_an_agent || asks()) {
         return Ok(());
     }
     let file = file_of(&Paths::resolve()?, &session.project()?);
@@ -29,6 +31,12 @@ pub(super) fn consent(session: &Session, powers: &[HostPower], yes: bool) -> Res
     let new: Vec<&HostPower> = powers.iter().filter(|power| !granted.contains(power)).collect();
     if new.is_empty() {
         return Ok(());
+    }
+    if for_an_agent {
+        let message = format!("this profile has host powers that were not allowed:\n{}", listed(&new));
+        return Err(ApiError::new(ErrorCode::Failed, message)
+            .hint("a person has to read the profile and allow them: `devenv up` on a terminal, or `devenv up --yes`")
+            .into());
     }
     if !yes {
         session.printer.tell_block(&format!("this profile has {}:\n{}", paint(BOLD, "host powers"), listed(&new)));
@@ -75,6 +83,18 @@ mod tests {
     use devenv_api::PowerKind;
 
     use super::*;
+    use crate::cli::args::Global;
+
+    #[test]
+    fn an_agent_gets_no_power_that_a_person_has_not_allowed() {
+        let project = tempfile::tempdir().unwrap();
+        let session =
+            |allowed_powers_only| Session::new(Global { project: Some(project.path().into()), allowed_powers_only, ..Global::default() });
+        let powers = [HostPower { service: "api".into(), power: PowerKind::Process, detail: "curl x | sh".into() }];
+        let Err(refused) = consent(&session(true), &powers, false) else { panic!("it is allowed") };
+        assert!(format!("{refused:?}").contains("runs on this machine: curl x | sh"), "{refused:?}");
+        assert!(consent(&session(true), &[], false).is_ok() && consent(&session(false), &powers, false).is_ok());
+    }
 
     #[test]
     fn grants_are_remembered_by_project_and_content() {

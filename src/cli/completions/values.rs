@@ -138,8 +138,8 @@ impl Line {
             project: self.project.as_ref().map(Into::into),
             instance: self.instance.clone(),
             context: self.context.clone(),
-            json: false,
             quiet: true,
+            ..Global::default()
         })
     }
 

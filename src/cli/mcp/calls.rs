@@ -253,7 +253,7 @@ impl<'a> Agent<'a> {
         let failed = |error: std::io::Error| internal("cannot run the scenario", error);
         let target = self.session.target()?;
         let mut command = tokio::process::Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["--json", "--quiet", "--project", &target.project, "--instance", &target.instance]);
+        command.args(["--json", "--quiet", "--allowed-powers-only", "--project", &target.project, "--instance", &target.instance]);
         command.args(self.session.global.context.iter().flat_map(|context| ["--context", context]));
         command.args(["chaos", "run", scenario]).args(words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -336,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_allowed_is_refused_before_anything_is_asked() {
-        let session = Session::new(Global { project: Some("/nowhere".into()), instance: None, context: None, json: true, quiet: true });
+        let session = Session::new(Global { project: Some("/nowhere".into()), json: true, quiet: true, ..Global::default() });
         let refused = async |allowed: &[Scope], tool: &str| {
             Agent::new(&session, Scopes::of(allowed)).call(tool, json!({ "name": "x" })).await.unwrap_err().message
         };
