@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -108,5 +108,5 @@ fn what_devenv_writes_for_its_user_goes_through_no_link() {
     }
     assert!(fs::read_to_string(place.at("hidden")).unwrap().contains(MARK));
     let (code, said) = place.run(&format!("render compose default --output {}", place.at("out").display()));
-    assert!(code == Some(0) && Path::new(&place.at("out/compose.yaml")).exists(), "{said}");
+    assert!(code == Some(0) && place.at("out/compose.yaml").exists(), "{said}");
 }

@@ -176,3 +176,13 @@ fn a_pipe_in_the_place_of_a_dump_is_refused_at_once() {
         assert!(checked.unwrap_err().0.contains("is not a regular file"), "{name}");
     }
 }
+
+#[test]
+fn a_pipe_in_the_place_of_certificates_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = directory.path().join("ca.pem");
+    pipe(&certificates);
+    let began = Instant::now();
+    let error = devenv_secrets::tls::client(&certificates).unwrap_err().to_string();
+    assert!(error.contains("is not a regular file") && began.elapsed() < Duration::from_secs(8), "{error}");
+}

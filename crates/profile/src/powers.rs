@@ -173,7 +173,7 @@ mod tests {
     use crate::testing::{Given, given};
 
     fn shown(given: &Given) -> Vec<String> {
-        host_powers(&given.profile, &[], &|path| path.to_owned())
+        host_powers(&given.profile, &[], &Path::to_path_buf)
             .iter()
             .map(|power| format!("{} {} {}", power.service, power.power, power.detail))
             .collect()

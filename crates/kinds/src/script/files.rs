@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     folder::{self, Entry},
+    outside::{leads_to_no_script, no_script},
     sections,
 };
 use devenv_shipped as shipped;
@@ -47,7 +48,13 @@ pub async fn gather(project: &Path, target: &OfKind, paths: &[String], seed: boo
         .unwrap_or_else(|error| Err(ScriptError::of(&paths.join(", "), format!("cannot be read: {error}"))))
 }
 
-fn gathered(project: &Path, target: &OfKind, paths: &[String], seed: bool, checksums: &Checksums) -> Result<Gathered, ScriptError> {
+pub(super) fn gathered(
+    project: &Path,
+    target: &OfKind,
+    paths: &[String],
+    seed: bool,
+    checksums: &Checksums,
+) -> Result<Gathered, ScriptError> {
     let Some(kind) = crate::of(target).and_then(ServiceKind::scripts) else {
         return Err(ScriptError::of(&target.kind, "takes no scripts in this version"));
     };
@@ -126,19 +133,6 @@ fn listed(project: &Path, path: &str, scripts: &dyn Scripts, notices: &mut Vec<S
     }
 }
 
-/// Whether a link of the project leads out of it, to a file that is no script by its own name: errors show lines of scripts, and a
-/// project must not have those of any file shown or sent to a server.
-fn leads_to_no_script(project: &Path, file: &Path, scripts: &dyn Scripts) -> bool {
-    let (Ok(project), Ok(real)) = (project.canonicalize(), file.canonicalize()) else { return false };
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    !real.starts_with(&project) && real.is_file() && known_format(scripts, &name(&real)) != known_format(scripts, &name(file))
-}
-
-fn no_script(path: &str) -> ScriptError {
-    ScriptError::of(path, "is a link to a file outside the project that is no such script")
-        .hint("copy the file into the project, or name it by its own path")
-}
-
 /// How deep directories are searched, and how many files are counted there.
 const DEEPEST: usize = 4;
 const MOST_ENTRIES: usize = 10_000;
@@ -170,7 +164,7 @@ fn format_of(scripts: &dyn Scripts, name: &str, content: &Content) -> Result<Scr
 }
 
 /// `lower` is a lower-case name.
-fn known_format(scripts: &dyn Scripts, lower: &str) -> Option<ScriptFormat> {
+pub(super) fn known_format(scripts: &dyn Scripts, lower: &str) -> Option<ScriptFormat> {
     let plain = [".gz", ".xz", ".zst"].iter().find_map(|ending| lower.strip_suffix(ending)).unwrap_or(lower);
     scripts.format(plain, plain.len() != lower.len())
 }
@@ -352,25 +346,6 @@ pub mod tests {
         assert_eq!(fails("pipe.sql"), "pipe.sql: cannot be read: is not a regular file");
         assert_eq!(fails("none"), "none: no such file or directory");
         assert_eq!(fails("a.xlsx"), "a.xlsx: is not a script for this kind of service");
-    }
-
-    #[test]
-    fn a_link_to_a_file_outside_of_the_project_is_a_script_only_if_that_is_one_by_its_name() {
-        let (project, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::create_dir(project.path().join("init")).unwrap();
-        fs::create_dir(project.path().join("shared")).unwrap();
-        fs::write(elsewhere.path().join("shadow"), "root:*:1\n").unwrap();
-        fs::write(elsewhere.path().join("02.sql"), "SELECT 1;\n").unwrap();
-        let link = |to: &str, at: &str| std::os::unix::fs::symlink(elsewhere.path().join(to), project.path().join(at)).unwrap();
-        link("shadow", "init/01.sql");
-        link("02.sql", "shared/02.sql");
-        link("shadow", "01.sql");
-        let look = |path: &str| gathered(project.path(), &postgres(), &[path.to_owned()], false, &Checksums::default());
-        for path in ["init", "init/01.sql", "01.sql"] {
-            let error = look(path).unwrap_err().to_string();
-            assert!(error.ends_with("is a link to a file outside the project that is no such script"), "{error}");
-        }
-        assert_eq!(look("shared").unwrap().scripts.len(), 1);
     }
 
     #[test]

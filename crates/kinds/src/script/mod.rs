@@ -8,6 +8,7 @@
 pub mod files;
 pub(crate) mod folder;
 pub(crate) mod lines;
+mod outside;
 pub mod plan;
 pub(crate) mod row;
 pub(crate) mod sections;
