@@ -7,7 +7,6 @@ use super::{Answer, Connection, WireError, check, put_array, put_string};
 
 /// An offset in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "the protocol's name for it")]
 pub struct Offset {
     pub topic: String,
     pub partition: i32,
