@@ -233,8 +233,11 @@ impl PostgresLeases {
             let Ok(_guard) = shared.writing.try_lock() else { return };
             while tokio::time::timeout(QUIET, shared.asked.notified()).await.is_ok() {}
             let written = async { shared.sessions.on(shared.sessions.client().await?, &["CHECKPOINT".to_owned()]).await };
-            if let Err(error) = written.await {
-                tracing::debug!(%error, "Cannot write copies of a database to the disk ahead of time.");
+            // Nobody waits for it: the server may be stopped, paused or slow.
+            match tokio::time::timeout(LIMIT, written).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "Cannot write copies of a database to the disk ahead of time."),
+                Err(_) => tracing::debug!("Copies of a database are not on the disk after {LIMIT:?}."),
             }
         });
     }
