@@ -178,14 +178,11 @@ fn page() -> String {
     use std::fmt::Write;
 
     let document = document();
-    let mut page = String::from(
-        "# The daemon's interface\n\nHTTP over the daemon's unix socket, `devenv.sock` in the runtime directory. This page is made from the types; \
-         `devenv openapi` prints the whole document (OpenAPI 3.1), and the daemon serves it at `/v1/openapi.json`. Every request with a \
-         body has `content-type: application/json`. The interface changes only by adding.\n\n\
-         curl --unix-socket \"$XDG_RUNTIME_DIR/devenv/devenv.sock\" http://devenv/v1/environments\n\n"
-            .replace("curl --unix", "```sh\ncurl --unix")
-            .replace("environments\n\n", "environments\n```\n\n"),
-    );
+    let head = "# The daemon's interface\n\nHTTP over the daemon's unix socket, `devenv.sock` in the runtime directory. This page is made from \
+        the types; `devenv openapi` prints the whole document (OpenAPI 3.1), and the daemon serves it at `/v1/openapi.json`. Every \
+        request with a body has `content-type: application/json`. The interface changes only by adding.\n\n\
+        ```sh\ncurl --unix-socket \"$XDG_RUNTIME_DIR/devenv/devenv.sock\" http://devenv/v1/environments\n```\n\n";
+    let mut page = head.to_owned();
     let shown = |schema: &Value| -> String {
         let name = |schema: &Value| schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
         name(schema).or_else(|| name(&schema["items"]).map(|item| format!("[{item}]"))).unwrap_or_else(|| "any JSON".to_owned())

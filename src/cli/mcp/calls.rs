@@ -3,7 +3,7 @@
 //! Every call is recorded as an event of the environment, with the agent's name. Results are compact JSON, without the secrets that
 //! devenv knows.
 
-use std::{cell::RefCell, process::Stdio, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, process::Stdio, time::Duration};
 
 use devenv_api::{
     AgentCall, ApiError, AskedBy, ChaosPlan, Client, DownRequest, ErrorCode, ErrorDocument, EventsRequest, HealRequest, InjectRequest,
@@ -101,7 +101,8 @@ impl<'a> Agent<'a> {
     /// Whether the call is an event now: an environment that does not exist yet has none.
     async fn note(&self, client: &Client, tool: &str, service: Option<String>) -> bool {
         let Ok(target) = self.session.target() else { return false };
-        client.note_call(&AgentCall { target, agent: self.name.borrow().clone(), tool: tool.to_owned(), service }).await.is_ok()
+        let agent = self.name.borrow().clone();
+        client.note_call(&AgentCall { target, agent, tool: tool.to_owned(), service }).await.is_ok()
     }
 
     async fn carry_out(&self, client: &Client, tool: &str, arguments: Value) -> Result<String, ApiError> {
@@ -134,7 +135,7 @@ impl<'a> Agent<'a> {
             "traces" => {
                 let Traces { id, service, operation, min_duration_ms, limit } = parsed(arguments)?;
                 let limit = limit.unwrap_or(10);
-                let tags = Default::default();
+                let tags = BTreeMap::new();
                 answer(&client.traces(&TracesRequest { target, id, service, operation, min_duration_ms, tags, limit }).await)
             }
             "up" => self.up(client, parsed(arguments)?).await,

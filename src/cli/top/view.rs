@@ -312,7 +312,7 @@ mod tests {
         let sample = |name: &str, value: f64| Sample {
             service: "db".to_owned(),
             name: name.to_owned(),
-            labels: Default::default(),
+            labels: std::collections::BTreeMap::new(),
             value,
             unit: None,
         };
