@@ -259,6 +259,19 @@ async fn kafka_shows_the_newest_records_and_the_lag_of_groups_and_takes_a_record
 }
 
 #[tokio::test]
+async fn s3_shows_the_objects_of_its_buckets() {
+    let server = Server::start(json!({"s3": { "buckets": ["documents"] }}), &[7070]).await;
+    server.exec(&["sh", "-c", "mkdir -p /data/documents/in && echo hello > '/data/documents/in/a b&c+d%20.txt'"]);
+    assert_eq!(server.outline(None).await, [("documents".to_owned(), vec!["in/a b&c+d%20.txt".to_owned()])]);
+    assert_eq!(server.outline(Some("zzz")).await, [("documents".to_owned(), Vec::new())]);
+    let object = server.rows("documents", "in/a b&c+d%20.txt", |page| page.limit = 10).await;
+    let content = object.rows.iter().find(|row| row[0].as_deref() == Some("content")).unwrap();
+    assert_eq!(content[1].as_deref(), Some("hello\n"));
+    let missing = RowsPage { group: "documents".to_owned(), item: "none".to_owned(), offset: 0, limit: 1, filter: None, sort: None };
+    assert!(matches!(rows(&server.service, &missing, &server.cx).await, Err(BrowseError::NotFound(_))));
+}
+
+#[tokio::test]
 async fn jaeger_shows_the_traces_that_it_was_sent() {
     let server = Server::start(json!({"jaeger": {}}), &[16686, 4317, 4318, 13133]).await;
     let port = server.service.ports()[&4318];

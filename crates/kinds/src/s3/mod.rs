@@ -1,6 +1,7 @@
 //! An S3-compatible store.
 
 mod backup;
+mod browse;
 mod fields;
 mod provision;
 mod rules;
@@ -27,5 +28,5 @@ impl ServiceKind for S3Kind {
         include_str!("docs.md")
     }
 
-    abilities!(rules, provisions, backups);
+    abilities!(rules, provisions, backups, browse);
 }

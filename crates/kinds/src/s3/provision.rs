@@ -18,7 +18,7 @@ use crate::{
 const REGION: &str = "us-east-1";
 
 /// How long a signed request is valid. It is sent at once; clocks of containers and host may differ a little.
-const VALID: Duration = Duration::from_mins(5);
+pub(super) const VALID: Duration = Duration::from_mins(5);
 
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("these options are valid"));
@@ -50,7 +50,7 @@ async fn apply(wanted: &S3Provision, cx: &ProvisionContext) -> Result<Vec<Change
 }
 
 /// The bucket under the store's root. `.` and `..` are resolved by every URL library and would address the store itself.
-fn bucket(port: u16, name: &str) -> Result<Bucket, ProvisionError> {
+pub(super) fn bucket(port: u16, name: &str) -> Result<Bucket, ProvisionError> {
     let refused = |reason: String| ProvisionError::refused(format!("create the bucket `{name}`"), reason);
     if matches!(name, "" | "." | "..") {
         return Err(refused("that is no name of a bucket".to_owned()));
@@ -59,7 +59,7 @@ fn bucket(port: u16, name: &str) -> Result<Bucket, ProvisionError> {
     Bucket::new(store, UrlStyle::Path, name.to_owned(), REGION).map_err(|error| refused(error.to_string()))
 }
 
-async fn send(method: Method, url: url::Url) -> Result<Response, ProvisionError> {
+pub(super) async fn send(method: Method, url: url::Url) -> Result<Response, ProvisionError> {
     // Without the URL, which contains the signature.
     CLIENT.request(method, url).send().await.map_err(|error| ProvisionError::Unreachable { reason: error.without_url().to_string() })
 }
