@@ -55,7 +55,7 @@ impl<'a> Agent<'a> {
     /// The answer to `initialize`.
     pub(super) fn greeted(&self, parameters: &Value) -> Value {
         if let Some(name) = parameters.pointer("/clientInfo/name").and_then(Value::as_str) {
-            name.chars().filter(|c| !c.is_control()).take(60).collect::<String>().clone_into(&mut self.name.borrow_mut());
+            *self.name.borrow_mut() = name.chars().filter(|c| !c.is_control()).take(60).collect();
         }
         let asked = parameters.get("protocolVersion").and_then(Value::as_str);
         let version = asked.filter(|asked| VERSIONS.contains(asked)).unwrap_or(VERSIONS[0]);
@@ -101,6 +101,7 @@ impl<'a> Agent<'a> {
     /// Whether the call is an event now: an environment that does not exist yet has none.
     async fn note(&self, client: &Client, tool: &str, service: Option<String>) -> bool {
         let Ok(target) = self.session.target() else { return false };
+        // Not borrowed while it waits: another message may change it.
         let agent = self.name.borrow().clone();
         client.note_call(&AgentCall { target, agent, tool: tool.to_owned(), service }).await.is_ok()
     }
