@@ -4,7 +4,10 @@
 //! changed: while one of its containers could write to the data, the operation is refused. Data that the environment had goes
 //! to the trash, where `undo` finds it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, TakeOverRequest, TakenOver, TakenVolume};
 use devenv_engine::{ComposeProject, ComposeVolume};
@@ -105,7 +108,7 @@ fn pairs(spec: &EnvironmentSpec, found: Vec<ComposeVolume>) -> (Vec<Pair>, Vec<S
             own.iter().find(|(_, (service, _, target))| {
                 from.mounts
                     .iter()
-                    .any(|mount| is_copy(service.name.as_str(), &mount.service, mount.copy) && *target == PathBuf::from(&mount.target))
+                    .any(|mount| is_copy(service.name.as_str(), &mount.service, mount.copy) && target.as_path() == Path::new(&mount.target))
             })
         };
         match named.or_else(mounted).map(|(key, _)| key.clone()) {

@@ -161,7 +161,9 @@ impl Live {
             Some(after) => history.retain(|event| event.sequence > after),
             None => drop(history.drain(..history.len().saturating_sub(FIRST_EVENTS))),
         }
-        history.iter().for_each(|event| self.push(event));
+        for event in &history {
+            self.push(event);
+        }
         self.source = Source::Present { views: environment.handle.views(), events: rest, ended: Box::pin(environment.ended()) };
         self.push_status();
     }
@@ -181,7 +183,9 @@ impl Live {
             }
             views.mark_unchanged();
         }
-        waiting.iter().for_each(|event| self.push(event));
+        for event in &waiting {
+            self.push(event);
+        }
     }
 
     /// The status, if it is another than the last.

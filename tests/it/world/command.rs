@@ -95,6 +95,7 @@ impl Running {
     }
 
     /// The first line of its output; the rest stays for [`Self::ended`].
+    #[expect(clippy::unbuffered_bytes, reason = "a buffer would take more than the line")]
     pub(crate) fn first_line(&mut self) -> String {
         let bytes = self.child.stdout.as_mut().unwrap().bytes();
         String::from_utf8(bytes.map(Result::unwrap).take_while(|byte| *byte != b'\n').collect()).unwrap()
