@@ -51,7 +51,16 @@ pub fn start_described(service: &ServiceSpec, vault: &Vault) -> Running {
     for (name, value) in &container.environment {
         arguments.extend(["-e".to_owned(), format!("{name}={}", fill(value))]);
     }
+    for mount in &container.mounts {
+        arguments.extend(["-v".to_owned(), mount.target.clone()]);
+    }
+    let (entrypoint, begin) = match container.entrypoint.as_deref() {
+        Some([program, words @ ..]) => (Some(program.clone()), words),
+        _ => (None, &[] as &[String]),
+    };
+    arguments.extend(entrypoint.map(|program| format!("--entrypoint={program}")));
     arguments.push(container.image.name().to_owned());
+    arguments.extend_from_slice(begin);
     arguments.extend(container.command.clone().unwrap_or_default());
     let output = docker(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
