@@ -11,8 +11,9 @@ const WIDTH = 168, HEIGHT = 46, ACROSS = 76, DOWN = 18;
 /**
  * Where each service is, and which of them made the others wait.
  * @param {Service[]} services
+ * @param {number} [across] Between two columns.
  */
-export function layout(services) {
+export function layout(services, across = ACROSS) {
   const known = new Map(services.map((service) => [service.name, service]));
   const columns = new Map();
   const column = (name, above = new Set()) => {
@@ -29,8 +30,10 @@ export function layout(services) {
   for (const { name } of services) {
     const at = column(name);
     rows[at] = (rows[at] ?? 0) + 1;
-    places.set(name, { x: at * (WIDTH + ACROSS), y: (rows[at] - 1) * (HEIGHT + DOWN) });
+    places.set(name, { x: at * (WIDTH + across), y: (rows[at] - 1) * (HEIGHT + DOWN) });
   }
+  // A service that waits for itself leaves a column empty.
+  const longest = Math.max(0, ...Array.from(rows, (count) => count ?? 0));
   // When each was ready: after the latest of those it waits for, plus its own time.
   const ready = new Map();
   const latest = new Map();
@@ -49,7 +52,7 @@ export function layout(services) {
   let last = [...ready].sort((a, b) => b[1] - a[1])[0]?.[0];
   const total = last === undefined ? 0 : ready.get(last);
   for (; last !== undefined && !critical.has(last); last = latest.get(last)) critical.add(last);
-  return { places, critical, total, width: rows.length * (WIDTH + ACROSS) - ACROSS, height: Math.max(0, ...rows) * (HEIGHT + DOWN) - DOWN };
+  return { places, critical, total, width: rows.length * (WIDTH + across) - across, height: longest * (HEIGHT + DOWN) - DOWN };
 }
 
 /** @param {{services: Service[], chosen?: string}} properties */
@@ -59,8 +62,8 @@ export function Graph({ services, chosen }) {
   const edges = services.flatMap((service) =>
     Object.entries(service.depends_on).filter(([other]) => places.has(other)).map(([other, condition]) => ({ from: other, to: service.name, condition })));
   return html`<div class="graph scroll" tabindex="0" role="region" aria-label="Graph">
-    ${total > 0 && html`<p class="legend">Longest way to ready: <strong>${duration(total)}</strong> over ${[...critical].reverse().join(" → ")}.
-      Solid lines wait for ready, dashed for started, dotted for completed.</p>`}
+    ${total > 0 && html`<p class="legend">Critical path: <strong>${duration(total)}</strong> over ${[...critical].reverse().join(" → ")}.
+      A solid line waits for ready, a dashed one for started, a dotted one for completed.</p>`}
     <svg width=${width + 8} height=${height + 8} role="group" aria-label="Services and what they depend on">
       <g transform="translate(4 4)">
       ${edges.map(({ from, to: end, condition }) => {

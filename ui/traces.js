@@ -1,8 +1,9 @@
 // @ts-check
-// Traces: a list, and one of them as a waterfall with the log lines of the same id.
+// Traces: a list, a map of the services in them, and one of them as a waterfall with the log lines of the same id.
 import { html, useEffect, useState } from "./html.js";
 import { lines, onLines } from "./lines.js";
 import { Choose, Empty, Filter, Head, Problem, clock, duration, matcher, number, opens } from "./parts.js";
+import { Map as ServiceMap } from "./map.js";
 import { go, replace, to, useRoute } from "./route.js";
 import { useAnswer, useStore } from "./store.js";
 
@@ -17,7 +18,7 @@ export function Traces() {
 function List() {
   const { query } = useRoute();
   const target = useStore((state) => state.target);
-  const [filter, service, least] = [query.get("filter") ?? "", query.get("service") ?? "", query.get("least") ?? ""];
+  const [filter, service, least, show] = ["filter", "service", "least", "show"].map((name) => query.get(name) ?? "");
   const body = { target, limit: 100, service: service || undefined, min_duration_ms: least ? Number(least) : undefined };
   const answer = useAnswer("/v1/environment/traces", body, [], 2500);
   const wanted = matcher(filter);
@@ -25,8 +26,11 @@ function List() {
   const shown = traces.filter((trace) => wanted.matches(`${trace.id} ${trace.spans.map((span) => `${span.service} ${span.operation} ${JSON.stringify(span.tags ?? {})}`).join(" ")}`))
     .sort((a, b) => b.start_us - a.start_us);
   const longest = Math.max(1, ...shown.map((trace) => trace.duration_us));
-  const set = (more) => replace(["traces"], { filter, service, least, ...more });
+  const set = (more) => replace(["traces"], { filter, service, least, show, ...more });
   return html`<${Head} title="Traces">
+      <div class="group" role="group" aria-label="View as">
+        <button type="button" aria-pressed=${!show} onClick=${() => set({ show: "" })}>List</button>
+        <button type="button" aria-pressed=${!!show} onClick=${() => set({ show: "map" })}>Map</button></div>
       <${Choose} label="Service" value=${service} onChange=${(value) => set({ service: value })}><option value="">all</option>
         ${(answer.value?.services ?? []).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</${Choose}>
       <${Choose} label="At least" value=${least} onChange=${(value) => set({ least: value })}><option value="">any</option>
@@ -34,13 +38,14 @@ function List() {
       <${Filter} value=${filter} hint="operation, tag or id" bad=${wanted.bad} onInput=${(text) => set({ filter: text })} /></${Head}>
     ${answer.error?.code === "not-found" ? html`<${Empty}>No service of this environment collects traces. Add one of the kind jaeger to the profile.</${Empty}>` : html`<${Problem} error=${answer.error} />`}
     ${answer.value && !shown.length && html`<${Empty}>${traces.length ? "No trace matches." : "No trace has arrived yet. Programs send them to OTEL_EXPORTER_OTLP_ENDPOINT."}</${Empty}>`}
-    ${shown.length > 0 && html`<div class="scroll"><table aria-label="Traces">
+    ${shown.length > 0 && show && html`<${ServiceMap} traces=${shown} />`}
+    ${shown.length > 0 && !show && html`<div class="scroll"><table aria-label="Traces">
       <thead><tr><th>Operation</th><th>Service</th><th>Time</th><th>Duration</th><th>Spans</th><th class="optional">Id</th></tr></thead>
       <tbody>${shown.map((trace) => {
         const root = rootOf(trace);
         const errors = trace.spans.filter((span) => span.error).length;
         return html`<tr key=${trace.id} ...${opens(() => go(["traces", trace.id]))}><td class="name"><a href=${to(["traces", trace.id])}>${root?.operation ?? trace.id}</a></td>
-          <td>${root?.service ?? ""}</td><td>${clock(new Date(trace.start_us / 1000).toISOString())}</td>
+          <td>${root?.service ?? ""}</td><td>${clock(trace.start_us / 1000)}</td>
           <td class="figure"><span class="bar"><span style=${{ width: `${(100 * trace.duration_us) / longest}%` }} /></span>${duration(trace.duration_us / 1000)}</td>
           <td class="figure">${trace.spans.length}${errors > 0 && html` <span class="state bad">${errors} failed</span>`}</td><td class="optional"><code>${trace.id.slice(0, 16)}</code></td></tr>`;
       })}</tbody></table></div>`}`;
