@@ -20,7 +20,7 @@ export function SaveSnapshot({ done }) {
   };
   return html`<button type="button" disabled=${busy} onClick=${() => set(true)}>${busy ? "Saving…" : "Save snapshot"}</button>
     ${open && html`<${Dialog} title="Save snapshot" onClose=${() => set(false)}><form onSubmit=${save}>
-      <p>A copy of the data of all services, from which it can be restored. Services pause for a moment.</p>
+      <p>A copy of the data of all services, from which it can be restored. The services pause for a moment.</p>
       <label>Name <input value=${name} required pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" maxlength="40" autofocus onInput=${(event) => write(event.target.value)} /></label>
       <div class="buttons"><button type="button" onClick=${() => set(false)}>Cancel</button><button type="submit" class="primary" disabled=${!name}>Save</button></div></form></${Dialog}>`}`;
 }
@@ -31,13 +31,13 @@ export function Snapshots({ turn, renew }) {
   const answer = useAnswer("/v1/environment/snapshots", target, [turn]);
   const act = async (kind, name, done) => (await carryOut(kind, { name }, done)) && renew();
   const all = answer.value?.snapshots ?? [];
-  return html`<${Problem} error=${answer.error} />${answer.value && !all.length && html`<${Empty}>There is no snapshot.</${Empty}>`}
+  return html`<${Problem} error=${answer.error} />${answer.value && !all.length && html`<${Empty}>No snapshot yet.</${Empty}>`}
     ${all.length > 0 && html`<div class="scroll"><table aria-label="Snapshots"><thead><tr><th>Name</th><th>Saved</th><th>Services</th><th>Size</th><th>Actions</th></tr></thead>
       <tbody>${all.map((one) => html`<tr key=${one.name}><td class="name">${one.name}</td><td><${When} time=${one.created_at} /></td><td>${one.services.map((part) => part.name).join(", ")}</td>
         <td class="figure">${size(one.size)}</td><td><span class="buttons">
-          <${Asked} small label=${`Restore ${one.name}`} title=${`Restore ${one.name}?`} yes="Restore" text="The present data of its services is replaced. It can be brought back with Undo for a while."
+          <${Asked} small label=${`Restore ${one.name}`} short="Restore" title=${`Restore ${one.name}?`} yes="Restore" text="Replaces the present data of its services. Undo brings that data back for a while."
             onYes=${() => act("snapshot-restore", one.name, `${one.name} is restored`)} />
-          <${Asked} small label=${`Remove ${one.name}`} title=${`Remove ${one.name}?`} yes="Remove" text="The snapshot is gone then."
+          <${Asked} small label=${`Remove ${one.name}`} short="Remove" title=${`Remove ${one.name}?`} yes="Remove" text="A removed snapshot cannot be brought back."
             onYes=${() => act("snapshot-remove", one.name, `${one.name} is removed`)} /></span></td></tr>`)}</tbody></table></div>`}`;
 }
 
@@ -54,11 +54,11 @@ export function Backups({ turn, renew }) {
     renew();
   };
   return html`<p><button type="button" disabled=${busy} onClick=${save}>${busy ? "Backing up…" : "Back up now"}</button></p><${Problem} error=${answer.error} />
-    ${answer.value && !all.length && html`<${Empty}>There is no backup.</${Empty}>`}
+    ${answer.value && !all.length && html`<${Empty}>No backup yet.</${Empty}>`}
     ${all.length > 0 && html`<div class="scroll"><table aria-label="Backups"><thead><tr><th>Id</th><th>Taken</th><th>Services</th><th>Size</th><th>Actions</th></tr></thead>
       <tbody>${all.map((one) => html`<tr key=${one.id}><td class="name">${one.id}</td><td><${When} time=${one.created_at} /></td>
         <td class="wide">${one.services.map((part) => (part.skipped ? `${part.service} (left out: ${part.skipped})` : part.service)).join(", ")}</td><td class="figure">${size(one.size)}</td>
-        <td><${Asked} small label=${`Restore ${one.id}`} title="Restore this backup?" yes="Restore" text="The present data of its services is replaced by that of the backup."
+        <td><${Asked} small label=${`Restore ${one.id}`} short="Restore" title="Restore this backup?" yes="Restore" text="The present data of its services is replaced by that of the backup."
           onYes=${async () => (await carryOut("backup-restore", { id: one.id }, "the backup is restored")) && renew()} /></td></tr>`)}</tbody></table></div>`}`;
 }
 
@@ -82,6 +82,6 @@ export function Scripts({ turn, renew }) {
         <td><${State} state=${one.state} />${one.error && html`<div class="reason">${one.error}</div>`}</td><td><${When} time=${one.applied_at} /></td>
         <td class="figure">${duration(one.duration_ms)}</td><td class="figure">${number(one.rows)}</td>
         <td>${one.state === "changed" && html`<button type="button" class="small" aria-label=${`Accept ${one.path}`} onClick=${() => accept(one.path, "accept", `${one.path} counts as applied`)}>Accept</button>`}
-          ${["interrupted", "failed"].includes(one.state) && html`<${Asked} small label=${`Apply ${one.path} again`} title="Apply it again?" yes="Apply"
+          ${["interrupted", "failed"].includes(one.state) && html`<${Asked} small label=${`Apply ${one.path} again`} short="Apply again" title="Apply it again?" yes="Apply"
             text="The script is applied from its beginning." onYes=${() => accept(one.path, "run", `${one.path} is applied`)} />`}</td></tr>`)}</tbody></table></div>`}`;
 }

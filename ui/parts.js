@@ -44,10 +44,10 @@ export function size(bytes) {
 /** @param {number | null | undefined} count */
 export const number = (count) => (count == null ? "" : count.toLocaleString("en").replaceAll(",", "\u202f"));
 
-/** `14:03:07.123`, in the reader's time zone. @param {string} time */
+/** `14:03:07.123`, in the reader's time zone. @param {string | number} time */
 export function clock(time, fraction = true) {
   const date = new Date(time);
-  if (isNaN(date.getTime())) return time;
+  if (isNaN(date.getTime())) return String(time);
   const two = (n) => String(n).padStart(2, "0");
   const plain = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
   return fraction ? `${plain}.${String(date.getMilliseconds()).padStart(3, "0")}` : plain;
@@ -57,6 +57,7 @@ export function clock(time, fraction = true) {
 export function When({ time }) {
   if (!time) return null;
   const date = new Date(time);
+  if (isNaN(date.getTime())) return html`<span>${time}</span>`;
   const today = date.toDateString() === new Date().toDateString();
   return html`<time datetime=${time} title=${time}>${today ? clock(time, false) : date.toISOString().slice(0, 16).replace("T", " ")}</time>`;
 }
@@ -149,11 +150,11 @@ export function Dialog({ title, label, onClose, children, wide }) {
 
 /**
  * A button that asks before it acts.
- * @param {{label: string, title: string, text: any, yes: string, onYes: () => void | Promise<void>, small?: boolean}} properties
+ * @param {{label: string, short?: string, title: string, text: any, yes: string, onYes: () => void | Promise<void>, small?: boolean}} properties `short` is shown where the row says the rest.
  */
-export function Asked({ label, title, text, yes, onYes, small }) {
+export function Asked({ label, short, title, text, yes, onYes, small }) {
   const [open, set] = useState(false);
-  return html`<button type="button" class=${"danger" + (small ? " small" : "")} onClick=${() => set(true)}>${label}</button>
+  return html`<button type="button" class=${"danger" + (small ? " small" : "")} aria-label=${short && label} onClick=${() => set(true)}>${short ?? label}</button>
     ${open && html`<${Dialog} title=${title} onClose=${() => set(false)}><p>${text}</p>
       <div class="buttons"><button type="button" autofocus onClick=${() => set(false)}>Cancel</button>
       <button type="button" class="danger" onClick=${() => (set(false), onYes())}>${yes}</button></div></${Dialog}>`}`;
