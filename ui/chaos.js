@@ -23,13 +23,13 @@ export function Chaos() {
   return html`<${Head} title="Chaos"><div class="buttons">
       <button type="button" class="primary" onClick=${() => set(true)}>Inject fault</button>
       ${active.length > 1 && html`<button type="button" onClick=${() => heal([])}>Heal all</button>`}</div></${Head}>
-    ${!active.length && html`<${Empty}>Nothing is broken on purpose. A fault is undone when its time is up, even if devenv is killed.</${Empty}>`}
+    ${!active.length && html`<${Empty}>No fault is active. A fault ends when its time is up, even if devenv is killed.</${Empty}>`}
     ${active.length > 0 && html`<div class="scroll"><table aria-label="Chaos">
-      <thead><tr><th>What</th><th>On</th><th>Observed</th><th>Until</th><th>Actions</th></tr></thead>
+      <thead><tr><th>Fault</th><th>Service</th><th>Observed</th><th>Until</th><th>Actions</th></tr></thead>
       <tbody>${active.map((fault) => html`<tr key=${fault.id}><td class="name">${fault.fault}</td><td>${fault.service}</td><td class="wide"><${Witness} fault=${fault} /></td>
         <td><${Until} time=${fault.heals_at} /></td><td><button type="button" class="small" onClick=${() => heal([fault.id])}>Heal</button></td></tr>`)}</tbody></table></div>`}
     ${former.length > 0 && html`<h2>Healed</h2><div class="scroll"><table aria-label="History">
-      <thead><tr><th>What</th><th>On</th><th>From</th><th>Healed</th><th>Observed</th></tr></thead>
+      <thead><tr><th>Fault</th><th>Service</th><th>From</th><th>Healed</th><th>Observed</th></tr></thead>
       <tbody>${former.map((fault) => html`<tr key=${fault.id}><td class="name">${fault.fault}</td><td>${fault.service}</td><td><${When} time=${fault.injected_at} /></td>
         <td><${When} time=${fault.healed_at} /></td><td class="wide"><${Witness} fault=${fault} /></td></tr>`)}</tbody></table></div>`}
     ${open && html`<${Inject} services=${status?.services ?? []} close=${() => set(false)} />`}`;
@@ -50,7 +50,7 @@ function Until({ time }) {
     const timer = setInterval(() => again((n) => n + 1), 1000);
     return () => clearInterval(timer);
   }, []);
-  if (!time) return "it is healed";
+  if (!time) return "until healed";
   return html`<span title=${time}>${duration(Math.max(0, Math.round((Date.parse(time) - Date.now()) / 1000) * 1000))} left</span>`;
 }
 
@@ -85,7 +85,7 @@ function Inject({ services, close }) {
       <option value="">choose…</option>${faults.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</${Choose}>
     <${Choose} label="Service" value=${service} required=${true} onChange=${on}>
       <option value="">choose…</option>${services.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</${Choose}>
-    <p class="about-it">${fault?.about ?? "What breaks is put right again when its time is up."}</p>
+    <p class="about-it">${fault?.about ?? "The fault ends by itself when its time is up."}</p>
     ${fault && fault.undone_by !== "nothing" && html`<label>For <input value=${time} placeholder="5m" aria-invalid=${time && !parts ? "true" : undefined} onInput=${(event) => last(event.target.value)} /></label>`}
     ${fault?.parameters.map((one) => html`<div class="choose" key=${one.name}><label for=${`set-${one.name}`}><code>${one.name}</code></label>
       <input id=${`set-${one.name}`} value=${values[one.name] ?? ""} aria-describedby=${`about-${one.name}`} placeholder=${one.default ?? one.form}

@@ -20,14 +20,14 @@ export function Data() {
   const [turn, changed] = useState(0);
   const wanted = matcher(filter);
   const renew = () => (again(), changed((n) => n + 1));
-  const reset = async () => (await carryOut("reset", { services: [] }, "all data is as freshly initialised")) && renew();
+  const reset = async () => (await carryOut("reset", { services: [] }, "all data is initialised again")) && renew();
   const undo = async () => (await carryOut("undo", store.target ?? {}, "the data is as before")) && renew();
   return html`<${Head} title="Data">
       <nav class="tabs" aria-label="Parts of the data">${SHOWN.map(([of, title]) => html`<a key=${of} href=${to(["data"], { show: of })} aria-current=${show === of ? "page" : undefined}>${title}</a>`)}</nav>
       ${!show && html`<${Filter} value=${filter} hint="table, key, bucket" bad=${wanted.bad} onInput=${(text) => replace(["data", ...path], { filter: text })} />`}
       <div class="buttons"><${SaveSnapshot} done=${renew} />
         <${Asked} label="Reset all data" title="Reset all data?" yes="Reset" onYes=${reset}
-          text="All services with data become as freshly initialised and seeded from today's files. The present data can be brought back with Undo for a while." />
+          text="Every service with data is initialised and seeded again from the current files. Undo brings the present data back for a while." />
         <${Asked} label="Undo" title="Undo the last change of data?" yes="Undo" onYes=${undo}
           text="The data becomes what it was before the last reset, restore or removal." /></div></${Head}>
     ${show === "snapshots" && html`<${Snapshots} turn=${turn} renew=${renew} />`}
@@ -48,8 +48,8 @@ function Tree({ outlines, wanted, path, loading }) {
       <${Problem} error=${outline.error} />
       ${outline.groups.map((group) => html`<details open key=${group.name}><summary>${group.name || group.kind} <small>${number(group.items.length)}${group.more ? "+" : ""}</small></summary>
         <ul>${group.items.filter((item) => wanted.matches(item.name)).map((item) => html`<${Leaf} key=${item.name} outline=${outline} group=${group} item=${item} path=${path} />`)}</ul>
-        ${!group.items.length && html`<small class="empty">nothing in it</small>`}
-        ${group.more && html`<small class="empty">There are more; the filter is of those shown.</small>`}</details>`)}</details>`)}</div>`;
+        ${!group.items.length && html`<small class="empty">empty</small>`}
+        ${group.more && html`<small class="empty">There are more. The filter searches only those shown.</small>`}</details>`)}</details>`)}</div>`;
 }
 
 /** @param {{outline: import("./outline.js").Outline, group: import("./outline.js").Group, item: import("./outline.js").Item, path: string[]}} properties */
@@ -59,7 +59,7 @@ function Leaf({ outline, group, item, path }) {
   const [, schema, short] = group.kind === "database" ? (/^([^.]+)\.(.+)$/.exec(item.name) ?? ["", "", item.name]) : ["", "", item.name];
   return html`<li><a href=${to(["data", ...here])} aria-current=${here.join("\n") === path.join("\n") ? "true" : undefined} title=${item.detail}>
     <span>${short}</span>${schema && schema !== "public" && html`<small>${schema}</small>`}
-    <small class="figure">${item.rows != null ? number(item.rows) : item.bytes != null ? size(item.bytes) : ""}</small></a></li>`;
+    <small class="figure">${item.rows ? number(item.rows) : item.bytes != null ? size(item.bytes) : ""}</small></a></li>`;
 }
 
 /** @param {{path: string[], turn: number}} properties */
@@ -73,7 +73,7 @@ function Contents({ path, turn }) {
   const set = (more) => replace(["data", ...path], { filter: query.get("filter"), rows, sort: column, offset: offset ? String(offset) : "", ...more });
   return html`<section aria-label=${item}><header class="sub"><h2>${item}</h2>
       <label>Rows with <input type="search" value=${rows} onInput=${(event) => set({ rows: event.target.value, offset: "" })} /></label>
-      <button type="button" class="small quiet" onClick=${answer.again}>Read again</button></header>
+      <button type="button" class="small quiet" onClick=${answer.again}>Reload</button></header>
     <${Problem} error=${answer.error} />
     ${answer.value && html`<${Rows} answer=${answer.value} label=${`Rows of ${item}`} sort=${sort}
         onSort=${(name) => set({ sort: !sort || sort.column !== name ? name : sort.descending ? "" : `-${name}`, offset: "" })} />

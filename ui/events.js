@@ -1,43 +1,68 @@
 // @ts-check
-// Events: the one timeline of the environment, with what led to each.
+// Events: what happened in the environment, as a timeline with a lane for each service, and as a list with causes.
 import { html, useEffect, useRef, useState } from "./html.js";
-import { Empty, Filter, Head, When, clock, marked, matcher, number } from "./parts.js";
+import { Empty, Filter, Head, When, clock, duration, marked, matcher, number } from "./parts.js";
 import { replace, to, useRoute } from "./route.js";
 import { useStore } from "./store.js";
 
+/** @typedef {import("./store.js").Event} Event */
+
 /** Rows that are shown at first, and more at each request. */
 const ROWS = 300;
-const LANES = { fault: /^(fault|chaos)/, operation: /^operation/, reload: /^(reload|file|build|save)/, script: /^(script|seed|init)/, service: /^service/ };
+/** Lanes of services; further services share one. */
+const LANES = 12;
+/** In milliseconds. A longer pause between two events is shown as such. */
+const PAUSE = 60_000;
+
+const BAD = /failed|crash-loop|unhealthy|out-of-memory|not-healed|refused|feedback-loop|shadowed|inject/;
+const GOOD = /ready|completed|healed|recovered|applied|finished|made|restored|swapped|synced|adopted/;
 
 /** @param {string} kind */
-const lane = (kind) => Object.entries(LANES).find(([, form]) => form.test(kind))?.[0] ?? "other";
+const meaning = (kind) => (BAD.test(kind) ? "bad" : GOOD.test(kind) ? "good" : "busy");
+
+/** @param {Event} event */
+const laneOf = (event) => (/^(fault|chaos)/.test(event.kind) ? "faults" : (event.service ?? "environment"));
 
 export function Events() {
   const { query } = useRoute();
   const events = useStore((state) => state.events);
   const filter = query.get("filter") ?? "";
   const [rows, more] = useState(ROWS);
+  const [chosen, choose] = useState(0);
   const wanted = matcher(filter);
   const found = events.filter((event) => wanted.matches(`${event.service ?? ""} ${event.kind} ${event.message}`));
   const shown = found.slice(-rows).reverse();
   const known = new Map(events.map((event) => [event.sequence, event]));
+  useEffect(() => document.getElementById(`event-${chosen}`)?.scrollIntoView({ block: "center" }), [chosen]);
+  const reveal = (event) => {
+    more(Math.max(rows, found.length - found.indexOf(event)));
+    choose(event.sequence);
+  };
   return html`
     <${Head} title="Events"><${Filter} value=${filter} bad=${wanted.bad} onInput=${(text) => replace(["events"], { filter: text })} />
-      <small class="count">${number(found.length)} of ${number(events.length)}</small></${Head}>
-    ${found.length > 1 && html`<${Timeline} events=${found} />`}
+      <small class="count">${found.length === events.length ? `${number(found.length)} events` : `${number(found.length)} of ${number(events.length)} events`}</small></${Head}>
+    ${found.length > 1 && html`<${Timeline} events=${found} reveal=${reveal} />`}
     ${!found.length && html`<${Empty}>${filter ? "No event matches." : "Nothing has happened yet."}</${Empty}>`}
-    ${found.length > 0 && html`<div class="scroll"><table aria-label="Events">
-      <thead><tr><th>Event</th><th>Time</th><th>Service</th><th>What happened</th></tr></thead>
-      <tbody>${shown.map((event) => html`<tr key=${event.sequence} id=${`event-${event.sequence}`}>
-        <td class="name"><span class=${`chip ${lane(event.kind)}`}>${event.kind}</span></td><td><${When} time=${event.time} /></td>
-        <td>${event.service && html`<a href=${to(["services", event.service])}>${event.service}</a>`}</td>
-        <td class="wide">${marked(event.message)}${event.data?.cause && known.has(event.data.cause) && html`<div class="reason">because: ${marked(known.get(event.data.cause)?.message ?? "")}</div>`}</td></tr>`)}
+    ${found.length > 0 && html`<div class="scroll"><table class="events" aria-label="Events">
+      <thead><tr><th>Time</th><th>Service</th><th>What happened</th><th class="optional">Event</th></tr></thead>
+      <tbody>${shown.map((event, at) => html`<${Row} key=${event.sequence} event=${event} before=${shown[at + 1]} cause=${known.get(event.data?.cause)} chosen=${chosen === event.sequence} />`)}
       </tbody></table></div>`}
     ${found.length > rows && html`<p><button type="button" onClick=${() => more(rows + ROWS)}>Older events</button></p>`}`;
 }
 
-/** Dots in lanes over time; the wheel or + and − zoom. @param {{events: import("./store.js").Event[]}} properties */
-function Timeline({ events }) {
+/** One event, and the pause before it. @param {{event: Event, before?: Event, cause?: Event, chosen: boolean}} properties */
+function Row({ event, before, cause, chosen }) {
+  const pause = before ? Date.parse(event.time) - Date.parse(before.time) : 0;
+  return html`<tr id=${`event-${event.sequence}`} class=${chosen ? "chosen" : ""}><td><${When} time=${event.time} /></td>
+      <td>${event.service && html`<a href=${to(["services", event.service])}>${event.service}</a>`}</td>
+      <td class="wide"><span class=${`dot ${meaning(event.kind)}`} />${marked(event.message)}
+        ${cause && cause !== before && html`<div class="reason">caused by: ${marked(cause.message)}</div>`}</td>
+      <td class="optional"><small>${event.kind}</small></td></tr>
+    ${pause > PAUSE && html`<tr class="pause"><td colspan="4">${duration(pause)} without an event</td></tr>`}`;
+}
+
+/** Marks in lanes over time. @param {{events: Event[], reveal: (event: Event) => void}} properties */
+function Timeline({ events, reveal }) {
   const [span, zoom] = useState(0);
   const [width, set] = useState(800);
   const box = useRef(/** @type {HTMLElement | null} */ (null));
@@ -51,15 +76,23 @@ function Timeline({ events }) {
   const all = Math.max(1000, end - times[0]);
   const length = span ? Math.min(span, all) : all;
   const begin = end - length;
-  const lanes = Object.keys(LANES).concat("other");
-  const x = (time) => 76 + ((time - begin) / length) * (width - 92);
+  const names = [...new Set(events.map(laneOf))];
+  const services = names.filter((name) => name !== "faults" && name !== "environment").sort();
+  const lanes = [...["environment", "faults"].filter((name) => names.includes(name)), ...services.slice(0, LANES), ...(services.length > LANES ? ["others"] : [])];
+  const row = (event) => (lanes.includes(laneOf(event)) ? lanes.indexOf(laneOf(event)) : lanes.length - 1) * 18 + 9;
+  const left = width < 500 ? 86 : 130;
+  const x = (time) => left + 6 + ((time - begin) / length) * (width - left - 18);
+  const ticks = Array.from({ length: width < 500 ? 3 : 6 }, (_, at, count = width < 500 ? 2 : 5) => begin + (length * at) / count);
+  const bottom = lanes.length * 18;
   return html`<div class="timeline" ref=${box}>
-    <div class="buttons"><button type="button" class="small quiet" aria-label="Zoom in" onClick=${() => zoom(length / 2)}>+</button>
-      <button type="button" class="small quiet" aria-label="Zoom out" onClick=${() => zoom(length * 2 >= all ? 0 : length * 2)}>−</button></div>
-    <svg width=${width} height=${lanes.length * 16 + 22} role="img" aria-label=${`${events.length} events in ${Math.round(length / 1000)} seconds`}>
-      ${lanes.map((name, at) => html`<g key=${name}><text x="0" y=${at * 16 + 13}>${name}</text><line x1="76" x2=${width - 8} y1=${at * 16 + 9} y2=${at * 16 + 9} /></g>`)}
-      ${events.map((event, at) => times[at] >= begin && html`<circle key=${event.sequence} class=${lane(event.kind)} cx=${x(times[at])} cy=${lanes.indexOf(lane(event.kind)) * 16 + 9} r="4">
-        <title>${clock(event.time)} ${event.message}</title></circle>`)}
-      <text x="76" y=${lanes.length * 16 + 16}>${clock(new Date(begin).toISOString(), false)}</text>
-      <text x=${width - 8} y=${lanes.length * 16 + 16} text-anchor="end">${clock(new Date(end).toISOString(), false)}</text></svg></div>`;
+    <div class="legend"><span><span class="dot good" />done</span><span><span class="dot busy" />change</span><span><span class="dot bad" />problem or fault</span>
+      <span class="buttons"><button type="button" class="small" aria-label="Zoom in" disabled=${length <= 1000} onClick=${() => zoom(Math.max(1000, length / 2))}>+</button>
+      <button type="button" class="small" aria-label="Zoom out" disabled=${length >= all} onClick=${() => zoom(length * 2 >= all ? 0 : length * 2)}>−</button></span></div>
+    <svg width=${width} height=${bottom + 20} role="img" aria-label=${`${events.length} events in ${duration(length)}`}>
+      ${ticks.map((time, at) => html`<g key=${at}><line class="tick" x1=${x(time)} x2=${x(time)} y1="0" y2=${bottom} />
+        <text x=${x(time)} y=${bottom + 15} text-anchor=${at === ticks.length - 1 ? "end" : at ? "middle" : "start"}>${clock(time, false)}</text></g>`)}
+      ${lanes.map((name, at) => html`<g key=${name}><text x="0" y=${at * 18 + 13}>${name.length > left / 7 ? name.slice(0, left / 7 - 1) + "…" : name}</text><line x1=${left} x2=${width - 8} y1=${at * 18 + 9} y2=${at * 18 + 9} /></g>`)}
+      ${events.map((event, at) => times[at] >= begin && html`<g key=${event.sequence} class=${meaning(event.kind)} onClick=${() => reveal(event)}>
+        ${meaning(event.kind) === "bad" ? html`<rect x=${x(times[at]) - 4} y=${row(event) - 4} width="8" height="8" />` : html`<circle cx=${x(times[at])} cy=${row(event)} r="4" />`}
+        <title>${clock(event.time)} ${event.message}</title></g>`)}</svg></div>`;
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // The frame around the views: navigation, the environment, the connection, keys, notices.
-import { html, render, useEffect, useState } from "./html.js";
-import { Dialog, State, marked } from "./parts.js";
+import { html, render, useEffect, useErrorBoundary, useState } from "./html.js";
+import { Dialog, Head, Problem, State, marked } from "./parts.js";
 import { go, to, useRoute } from "./route.js";
 import { begin, dismiss, look, store, useStore } from "./store.js";
 import { ask } from "./net.js";
@@ -37,6 +37,11 @@ function Page() {
   const found = VIEWS.find(([, name]) => name === view) ?? VIEWS[0];
   const environment = query.get("environment");
   useEffect(() => void chosen(environment), [environment]);
+  // On a narrow screen the list of views scrolls.
+  useEffect(() => {
+    const here = /** @type {HTMLElement | null} */ (document.querySelector("aside nav [aria-current]"));
+    here?.parentElement?.scrollTo({ left: here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2 });
+  }, [found[1]]);
   useEffect(() => keyboard(() => show(true)), []);
   return html`
     <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.getElementById("main")?.focus())}>Skip to the view</a>
@@ -46,9 +51,17 @@ function Page() {
         ${title}<kbd aria-hidden="true">${key}</kbd></a>`)}</nav>
       <${About} help=${() => show(true)} />
     </aside>
-    <main id="main" tabindex="-1"><${Connection} />${target && html`<${found[2]} key=${found[1] + JSON.stringify(target)} />`}</main>
+    <main id="main" tabindex="-1"><${Connection} />${target && html`<${Guarded} key=${found[1] + JSON.stringify(target)} title=${found[0]} view=${found[2]} />`}</main>
     <${Notices} />
     ${help && html`<${Help} close=${() => show(false)} />`}`;
+}
+
+/** A view whose failure leaves the rest of the page usable. @param {{title: string, view: any}} properties */
+function Guarded({ title, view }) {
+  const [error, again] = useErrorBoundary((error) => console.error(error));
+  if (!error) return html`<${view} />`;
+  return html`<${Head} title=${title} /><${Problem} error=${{ message: `This view failed: ${error.message}`, hint: "The other views still work. Please report this with the text above." }} />
+    <p><button type="button" onClick=${again}>Show it again</button></p>`;
 }
 
 /** @param {{help: () => void}} properties */
@@ -65,7 +78,7 @@ function Connection() {
   const connection = useStore((state) => state.connection);
   const phase = useStore((state) => state.status?.phase);
   if (connection === "lost")
-    return html`<div class="banner" role="status">The daemon does not answer. What is shown is the last that was known; the page goes on when the daemon is back.</div>`;
+    return html`<div class="banner" role="status">The daemon does not answer. The page shows the last known state and continues when the daemon is back.</div>`;
   if (connection === "ended") return html`<div class="banner" role="alert">This page's session has ended. Run <code>devenv ui</code> for a new address.</div>`;
   if (phase === "absent") return html`<div class="banner calm" role="status">The environment is down. Run <code>devenv up</code> to start it.</div>`;
   return null;
@@ -81,7 +94,7 @@ function Notices() {
 /** @param {{close: () => void}} properties */
 function Help({ close }) {
   return html`<${Dialog} title="Keys" onClose=${close}>
-    <dl class="keys"><dt><kbd>/</kbd></dt><dd>search in this view</dd><dt><kbd>?</kbd></dt><dd>this list</dd><dt><kbd>Esc</kbd></dt><dd>close, or leave a box</dd>
+    <dl class="keys"><dt><kbd>/</kbd></dt><dd>filter this view</dd><dt><kbd>?</kbd></dt><dd>show these keys</dd><dt><kbd>Esc</kbd></dt><dd>close a dialog, leave a field</dd>
     ${VIEWS.map(([title, , , key]) => html`<dt><kbd>g</kbd> <kbd>${key}</kbd></dt><dd>${title}</dd>`)}</dl>
     <div class="buttons"><button type="button" onClick=${close}>Close</button></div></${Dialog}>`;
 }

@@ -25,6 +25,8 @@ export function Metrics() {
     const key = service + " " + name;
     groups.set(key, [...(groups.get(key) ?? []), one]);
   }
+  // The same figure twice: as a share, and as seconds.
+  for (const key of [...groups.keys()]) if (key.endsWith("devenv_service_cpu_seconds_total") && groups.has(key.replace("seconds_total", "ratio"))) groups.delete(key);
   const moves = (group) => group.some((one) => one.values.some((value) => value !== one.values[0]));
   const score = ([key, group]) => (FIRST.test(key) ? 0 : 2) + (moves(group) ? 0 : 1);
   const found = [...groups].sort((a, b) => score(a) - score(b) || a[0].localeCompare(b[0]));
@@ -53,8 +55,8 @@ function Card({ group }) {
     return { label: labelOf(one.sample), values: Array(times.length - values.length).fill(null).concat(values) };
   });
   const last = series.length === 1 ? series[0].values.at(-1) : null;
-  const title = sample.name.replace(new RegExp(`^(devenv|${sample.service})_`), "").replace(/^service_|_total$/g, "").replaceAll("_", " ");
-  return html`<section class="card"><header><h2>${isShare ? "cpu" : isRate ? `${title} / s` : title}</h2><small>${sample.service}</small>
+  const title = sample.name.replace(new RegExp(`^(devenv|${sample.service})_`), "").replace(/^service_|_(total|bytes|seconds|ratio)$/g, "").replaceAll("_", " ");
+  return html`<section class="card"><header><h2 title=${sample.name}>${isShare ? "cpu" : isRate ? `${title} / s` : title}</h2><small>${sample.service}</small>
       ${last != null && html`<strong>${figure(last, unit)}</strong>`}</header>
     <${Plot} times=${times} series=${series} unit=${unit} label=${`${title} of ${sample.service}`} />
     ${group.length > 8 && html`<small>and ${group.length - 8} more</small>`}</section>`;

@@ -21,9 +21,9 @@ export function Operations() {
     }
   };
   return html`<${Head} title="Operations"><${Filter} value=${filter} bad=${wanted.bad} onInput=${(text) => replace(["operations"], { filter: text })} /></${Head}>
-    ${!shown.length && html`<${Empty}>${filter ? "No operation matches." : "None was asked for yet."}</${Empty}>`}
+    ${!shown.length && html`<${Empty}>${filter ? "No operation matches." : "No operation yet."}</${Empty}>`}
     ${shown.length > 0 && html`<div class="scroll"><table aria-label="Operations">
-      <thead><tr><th>Operation</th><th>State</th><th class="optional">Environment</th><th>Asked at</th><th>Took</th><th class="optional">Asked by</th><th>Detail</th></tr></thead>
+      <thead><tr><th>Operation</th><th>State</th><th class="optional">Environment</th><th>Requested</th><th>Took</th><th class="optional">Requested by</th><th>Detail</th></tr></thead>
       <tbody>${shown.map((one) => html`<tr key=${one.id}><td class="name">${one.id}</td><td><${State} state=${one.state} /></td><td class="optional">${one.environment ?? ""}</td>
         <td><${When} time=${one.asked_at} /></td><td class="figure">${duration(one.duration_ms)}</td><td class="optional"><code>${one.asked_by?.command ?? ""}</code></td>
         <td class="wide"><${Progress} progress=${one.progress} state=${one.state} />${one.message ?? ""}

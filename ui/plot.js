@@ -29,7 +29,7 @@ export function Plot({ times, series, unit, label }) {
         {
           width: box.current.clientWidth, height: 140, cursor: { sync: { key: "devenv" }, points: { size: 6 } }, legend: { show: series.length > 1, live: true },
           scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.05] } },
-          axes: [{ ...axis, space: 90, values: (_, times) => times.map((time) => clock(new Date(time * 1000).toISOString(), false)) }, { ...axis, size: 68, values: (_, values) => values.map((value) => figure(value, unit)) }],
+          axes: [{ ...axis, space: 90, values: (_, times) => times.map((time) => clock(time * 1000, false)) }, { ...axis, size: 68, values: (_, values) => values.map((value) => figure(value, unit)) }],
           series: [{}, ...series.map((one, at) => ({ label: one.label, stroke: color(`--of-${at % 8}`), width: 1.5, points: { show: false }, value: (_, value) => (value == null ? "" : figure(value, unit)) }))],
         },
         data,

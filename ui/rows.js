@@ -14,7 +14,7 @@ const LONG = 200;
  */
 export function Rows({ answer, label, sort, onSort }) {
   const [open, set] = useState(-1);
-  if (!answer.columns.length) return html`<${Empty}>It has no columns.</${Empty}>`;
+  if (!answer.columns.length) return html`<${Empty}>No columns.</${Empty}>`;
   return html`${answer.message && html`<p class="message">${answer.message}</p>`}
     <div class="scroll rows" tabindex="0" role="region" aria-label=${`${label}: contents`}><table aria-label=${label}>
       <thead><tr>${answer.columns.map((column) => html`<th key=${column.name} aria-sort=${sort?.column === column.name ? (sort.descending ? "descending" : "ascending") : undefined}>

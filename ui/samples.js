@@ -87,7 +87,8 @@ export function useSamples(wanted) {
   for (const one of series.values()) {
     const { service, name } = one.sample;
     const entry = found.get(service) ?? {};
-    if (/cpu/.test(name) && !entry.cpu) entry.cpu = grows(one.sample) ? rate(one) : one.values;
+    // The share that the daemon computes is there from the first sample on; a rate needs two.
+    if (/cpu/.test(name) && (!entry.cpu || name === "devenv_service_cpu_ratio")) entry.cpu = grows(one.sample) ? rate(one) : one.values;
     if (/memory.*(bytes|usage|working)|memory$/.test(name) && !/limit/.test(name) && !entry.memory) entry.memory = one.values;
     found.set(service, entry);
   }
@@ -97,12 +98,12 @@ export function useSamples(wanted) {
 /** @param {{samples?: (number | null)[], of: string, unit: string}} properties */
 export function Spark({ samples, of, unit }) {
   const values = (samples ?? []).filter((value) => value != null).slice(-40);
-  if (!values.length) return null;
+  if (!values.length) return html`<span class="null" title=${`${of} is not measured`}>–</span>`;
   const last = Number(values[values.length - 1]);
   const text = unit === "bytes" ? size(last) : `${(last * 100).toFixed(last < 0.1 ? 1 : 0)} %`;
   const top = Math.max(...values.map(Number), unit === "bytes" ? 1 : 0.05);
-  const points = values.map((value, at) => `${((at / Math.max(1, values.length - 1)) * 60).toFixed(1)},${(17 - (Number(value) / top) * 15).toFixed(1)}`);
-  return html`<span class="spark"><svg width="60" height="18" aria-hidden="true"><polyline points=${points.join(" ")} /></svg>
+  const points = values.map((value, at) => `${((at / Math.max(1, values.length - 1)) * 48).toFixed(1)},${(17 - (Number(value) / top) * 15).toFixed(1)}`);
+  return html`<span class="spark"><svg width="48" height="18" aria-hidden="true"><polyline points=${points.join(" ")} /></svg>
     <span title=${of}>${text}</span></span>`;
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
 // Services: a table or a graph, actions, and what is known of one service.
-import { html, useEffect, useState } from "./html.js";
+import { html, useEffect, useRef, useState } from "./html.js";
 import { Copy, Empty, Filter, Head, Problem, State, When, carryOut, duration, marked, matcher, opens, tone } from "./parts.js";
 import { go, replace, to, useRoute } from "./route.js";
 import { ask } from "./net.js";
@@ -10,6 +10,8 @@ import { Spark, useSamples } from "./samples.js";
 
 /** @typedef {import("./store.js").Service} Service */
 
+/** Events of a long chain that are shown at once. */
+const NEWEST = 6;
 const STOPPED = ["stopped", "failed", "crash-loop", "completed"];
 
 export function Services() {
@@ -25,7 +27,7 @@ export function Services() {
   const show = (more) => replace(["services", ...path], { show: graph ? "graph" : "", filter, ...more });
   return html`
     <${Head} title="Services">
-      <div class="group" role="group" aria-label="Form">
+      <div class="group" role="group" aria-label="View as">
         <button type="button" aria-pressed=${!graph} onClick=${() => show({ show: "" })}>Table</button>
         <button type="button" aria-pressed=${graph} onClick=${() => show({ show: "graph" })}>Graph</button></div>
       <${Filter} value=${filter} hint="name, kind or state" bad=${wanted.bad} onInput=${(text) => show({ filter: text })} />
@@ -45,16 +47,17 @@ export function Services() {
 
 /** @param {{service: Service, chosen: boolean, samples: any}} properties */
 function Row({ service, chosen, samples }) {
-  const url = Object.values(service.urls)[0];
+  const [url, ...others] = new Set(Object.values(service.urls));
+  const more = others.length;
   return html`<tr class=${chosen ? "chosen" : ""} ...${opens(() => go(["services", service.name]))}>
     <td class="name"><a href=${to(["services", service.name])}>${service.name}</a></td>
-    <td><${State} state=${service.state} />${service.restarts > 0 && html` <small>${service.restarts} ${service.restarts === 1 ? "restart" : "restarts"}</small>`}
+    <td class="condition"><${State} state=${service.state} />${service.restarts > 0 && html` <small class="figure">${service.restarts} ${service.restarts === 1 ? "restart" : "restarts"}</small>`}
       ${service.reason && html`<div class="reason" title=${service.reason}>${marked(service.reason)}</div>`}</td>
     <td class="optional">${service.kind}</td>
     <td class="optional figure">${duration(service.ready_after_ms)}</td>
     <td class="optional"><${Spark} samples=${samples?.cpu} of="CPU" unit="ratio" /></td>
     <td class="optional"><${Spark} samples=${samples?.memory} of="Memory" unit="bytes" /></td>
-    <td class="optional address">${url && html`<${Address} url=${url} />`}</td>
+    <td class="optional address">${url && html`<${Address} url=${url} />`}${more > 0 && html` <a href=${to(["services", service.name])} title=${`${more} more addresses`}>+${more}</a>`}</td>
     <td class="actions"><${Actions} service=${service} /></td></tr>`;
 }
 
@@ -87,7 +90,10 @@ function Actions({ service }) {
 function Details({ name, service }) {
   const target = useStore((state) => state.target);
   const why = useAnswer("/v1/environment/why", { target, service: name }, [service?.state]);
-  return html`<section class="details" aria-label=${`About ${name}`}>
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  // Where it is below the table, it would be out of sight.
+  useEffect(() => void (matchMedia("(max-width: 1000px)").matches && box.current?.scrollIntoView({ block: "start" })), []);
+  return html`<section class="details" ref=${box} aria-label=${`About ${name}`}>
     <header><h2>${name}</h2><a class="button quiet" href=${to(["services"])} aria-label="Close">✕</a></header>
     ${!service && html`<${Empty}>There is no service of this name.</${Empty}>`}
     ${service && html`
@@ -98,17 +104,27 @@ function Details({ name, service }) {
         ${service.pid && html`<dt>Process</dt><dd>${service.pid}</dd>`}
         ${service.container && html`<dt>Container</dt><dd><code>${service.container.slice(0, 12)}</code> <${Copy} text=${service.container} what="the container's id" /></dd>`}
         ${Object.entries(service.depends_on).length > 0 && html`<dt>Depends on</dt><dd>${Object.entries(service.depends_on).map(([other, condition]) =>
-          html`<span class="chip"><a href=${to(["services", other])}>${other}</a> ${condition}</span>`)}</dd>`}
+          html`<span class="chip" key=${other}><a href=${to(["services", other])}>${other}</a> ${condition}</span>`)}</dd>`}
         ${Object.entries(service.urls).map(([of, url]) => html`<dt>${of}</dt><dd><${Address} url=${url} /></dd>`)}
         ${service.ports.map((port) => html`<dt>Port ${port.container}</dt><dd><code>${port.address}:${port.host}</code></dd>`)}
       </dl>
       <p><a href=${to(["logs"], { of: name })}>Logs of ${name}</a> · <a href=${to(["events"], { filter: name })}>Events</a></p>
-      <h3>Why it is so</h3>
+      <h3>Why it is in this state</h3>
       <${Problem} error=${why.error} />
-      <ol class="why">${why.value?.events.map((event) => html`<li key=${event.sequence}><${When} time=${event.time} />
-        <span>${marked(event.message)}</span> <small>${event.kind}</small></li>`)}</ol>
-      <h3>Variables it gets</h3><${Variables} service=${name} />`}
+      ${why.value && html`<${Why} events=${why.value.events} />`}
+      <h3>Environment variables</h3><${Variables} service=${name} />`}
   </section>`;
+}
+
+/** The chain of events that led to the state, oldest first. A long one is folded in its middle. @param {{events: import("./store.js").Event[]}} properties */
+function Why({ events }) {
+  const [all, open] = useState(false);
+  const folded = all || events.length <= NEWEST + 2 ? 0 : events.length - NEWEST - 1;
+  const one = (event) => html`<li key=${event.sequence}><${When} time=${event.time} /><span title=${event.kind}>${marked(event.message)}</span></li>`;
+  if (!events.length) return html`<${Empty}>No event led to it.</${Empty}>`;
+  return html`<ol class="why">${one(events[0])}
+    ${folded > 0 && html`<li><button type="button" class="small quiet" onClick=${() => open(true)}>${folded} more events</button></li>`}
+    ${events.slice(1 + folded).map(one)}</ol>`;
 }
 
 /** @param {{service: string}} properties */
@@ -132,7 +148,7 @@ function Variables({ service }) {
   }, [shown]);
   const variables = Object.entries(answer.value?.variables ?? {});
   return html`<${Problem} error=${answer.error} />
-    ${answer.value && !variables.length && html`<${Empty}>It gets none.</${Empty}>`}
+    ${answer.value && !variables.length && html`<${Empty}>This service gets no variables.</${Empty}>`}
     <dl class="variables">${variables.map(([name, variable]) => html`<dt key=${name}>${name}</dt>
       <dd><code class=${tone("")}>${shown?.name === name ? shown.value : variable.value}</code>
         ${variable.secret

@@ -78,7 +78,7 @@ function Groups({ groups, topic }) {
     // A group that has read nothing of the topic is left out as soon as that is known.
     if (!wanted.length && !(topic && parts.length)) rows.push({ group, part: null });
   }
-  return html`<h2>Consumer groups${topic ? ` of ${topic}` : ""}</h2>${!rows.length && html`<${Empty}>No group reads it.</${Empty}>`}
+  return html`<h2>Consumer groups${topic ? ` of ${topic}` : ""}</h2>${!rows.length && html`<${Empty}>No consumer group reads this topic.</${Empty}>`}
     ${rows.length > 0 && html`<div class="scroll"><table aria-label="Consumer groups"><thead><tr><th>Group</th><th>Topic</th><th>Partitions</th><th>Lag</th><th>State</th></tr></thead>
       <tbody>${rows.map(({ group, part }) => html`<tr key=${group.service + group.name + (part?.topic ?? "")}><td class="name">${group.name}</td><td>${part?.topic ?? ""}</td>
         <td class="figure">${part?.partitions ?? ""}</td><td class="figure">${part && html`<${Lag} name=${`${group.service} ${group.name} ${part.topic}`} lag=${part.lag} />`}</td><td class="wide">${group.detail ?? ""}</td></tr>`)}</tbody></table></div>`}`;
