@@ -9,9 +9,24 @@ BINARY = Path(os.environ.get("DEVENV", ROOT / "target/debug/devenv"))
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "devenv-setup"
 AXE = next(iter(sorted(CACHE.glob("npm/axe-core-*/package/axe.min.js"))), None)
 
-# What must never run, wherever it comes from.
-HOSTILE = ["<img src=x onerror=document.title='owned'>", "<script>document.title='owned'</script>", "javascript:document.title='owned'", "${document.title='owned'}",
-           "\"><svg onload=document.title='owned'>", "'-(document.title='owned')-'", "{{constructor.constructor('document.title=`owned`')()}}", "\u202eabc\u0000\u001b]0;owned\u0007", "</textarea><b>x</b>", "&lt;b&gt;"]
+RUN = "document.title='owned'"
+# What must never run or change the page, wherever it comes from.
+HOSTILE = [
+    # Markup, and ways out of attributes and elements.
+    f"<img src=x onerror={RUN}>", f"<script>{RUN}</script>", f"\"><svg onload={RUN}>", f"'><body onload={RUN}>", f"<svg><script>{RUN}</script></svg>", f"<iframe srcdoc=\"<script>parent.{RUN}</script>\"></iframe>",
+    f"<details open ontoggle={RUN}>x</details>", f"<input autofocus onfocus={RUN}>", f"<video><source onerror={RUN}></video>", f"<math><mtext><img src=x onerror={RUN}></mtext></math>", f"<a href=javascript:{RUN}>x</a>",
+    f"<form action=javascript:{RUN}><button autofocus>x</button></form>", f"<object data=\"data:text/html,<script>{RUN}</script>\"></object>", f"<style>@import'javascript:{RUN}';*{{display:none}}</style>", "<base href=https://evil.example/>",
+    "<meta http-equiv=refresh content=\"0;url=https://evil.example/\">", "<link rel=stylesheet href=https://evil.example/x.css>", f"</textarea></title></style><script>{RUN}</script>", "<!--", f"]]><script>{RUN}</script>", "<marquee>x</marquee><b>x</b>",
+    f"<template><script>{RUN}</script></template>", f"<x tabindex=1 onfocus={RUN} style=position:fixed;inset:0>x</x>", f"<IMG SRC=x ONERROR={RUN}//", f"<svg/onload={RUN}>",
+    # Links.
+    f"javascript:{RUN}", f"JaVaScRiPt:{RUN}", f"java\tscript:{RUN}", f"data:text/html,<script>{RUN}</script>", f"http://x/\"onmouseover=\"{RUN}", "//evil.example/x", "../../../etc/passwd", "%2e%2e%2f%00", "#/services?environment=x&filter=y",
+    # Templates and expressions.
+    f"${{{RUN}}}", f"'-({RUN})-'", "{{constructor.constructor('document.title=`owned`')()}}", f"`;{RUN};`", "<%= 7 * 7 %>", "&lt;b&gt;&#60;script&#62;",
+    # Names with a meaning in the language of the page, and data that looks like such.
+    "__proto__", "constructor", '{"__proto__": {"polluted": true}, "message": "x"}', '{"message": {"toString": 1}, "msg": ["x"]}', "[[[[[[[[" * 200,
+    # Marks of direction, control characters, sequences of terminals and spreadsheets, and lengths.
+    "\u202eabc\u0000\u001b]0;owned\u0007", "\u2066\u2067\u200f\u202dright\u202e to left", "\u001b]8;;https://evil.example\u0007x\u001b]8;;\u0007\u001b[2J\u001b[31;1mred\u009b31m", "=cmd|' /C calc'!A0,\"\r\n@SUM(1)", "W" * 20_000 + "\u0301" * 500,
+]
 
 PROFILE = """\
 services:
@@ -149,7 +164,7 @@ def pretend(page, text="plain"):
         {"name": "files", "kind": "buckets", "items": [item("uploads", "bucket", bytes=99)], "more": False},
     ]
     span = lambda id, parent, name, begin, length, **more: {"id": id, "parent": parent, "service": "checkout " + text, "operation": name, "start_us": 1764370800000000 + begin, "duration_us": length, "error": False, "tags": {"http.url": text}, **more}
-    trace = {"id": "5b8efff798038103d269b633813fc60c", "start_us": 1764370800000000, "duration_us": 90000, "spans": [span("a", None, "POST /pay", 0, 90000), span("b", "a", "charge " + text, 10000, 60000, error=True), span("c", "b", "insert", 20000, 9000)]}
+    trace = {"id": "5b8efff798038103d269b633813fc60c", "start_us": 1764370800000000, "duration_us": 90000, "spans": [span("a", None, "POST /pay", 0, 90000), span("b", "a", "charge " + text, 10000, 60000, error=True), span("c", "b", "insert", 20000, 9000, service="bank " + text)]}
     rows = lambda body: {"columns": [{"name": name} for name in ("topic", "partition", "committed", "end", "lag")], "rows": [["orders", "0", "3", "7", "4"], [text, "1", "0", "0", "0"]], "more": False} if body["item"] in ("billing", text) and body["group"] == "groups" else {
         "columns": [{"name": "id", "type": "int4"}, {"name": "name " + text, "type": text}, {"name": "note"}], "rows": [[str(n), f"item {n}", text if n % 3 else None] for n in range(100)], "more": True, "message": text}
     count = iter(range(10**6))
@@ -166,3 +181,23 @@ def pretend(page, text="plain"):
 
 def answering(answer):
     return lambda route: route.fulfill(status=200, content_type="application/json", body=json.dumps(answer(route.request.post_data_json)))
+
+
+def pretend_all(page, text):
+    """An environment in which everything that has a name has this one."""
+    service = {"name": text, "kind": text, "state": text, "reason": text, "restarts": 3, "image": text, "container": text, "ports": [{"container": 1, "host": 2, "address": text}], "urls": {text: text, "x": "javascript:" + text, "y": "http://x/" + text}, "depends_on": {text: text}}
+    event = lambda n: {"sequence": n, "time": "2026-11-28T10:00:00.000000Z", "service": text, "kind": text, "message": text, "data": {"cause": n - 1}}
+    fault = {"id": text, "fault": text, "service": text, "parameters": {text: text}, "injected_at": text, "heals_at": text, "witness": {"observed": True, "what": text}}
+    status = {"environment": text, "project": text, "instance": text, "profile": text, "phase": text, "services": [service, {**service, "name": "store", "state": "ready"}], "faults": [fault], "operations": []}
+    operation = {"id": text, "kind": text, "state": "running", "environment": text, "asked_at": text, "asked_by": {"command": text}, "message": text, "progress": {"done": 1, "total": 2, "unit": text}}
+    live = "".join(f"event: {kind}\nid: {n}\ndata: {json.dumps(data)}\n\n" for n, (kind, data) in enumerate([("status", status), ("operation", operation), *(("event", event(n)) for n in (1, 2, 3))]))
+    lines = "".join(json.dumps({"time": f"2026-11-28T10:00:0{n}.000000Z", "service": text, "stream": "stdout", "text": line, "run": 1}) + "\n" for n, line in enumerate((text, json.dumps({"message": text, text: text}), f"\u001b[31m{text}\u001b[0m")))
+    pretend(page, text)
+    page.route("**/api/live", lambda route: route.fulfill(status=200, content_type="text/event-stream", body=live))
+    page.route("**/api/logs", lambda route: route.fulfill(status=200, content_type="application/x-ndjson", body=lines))
+    answers = {"v1/environments": [status], "v1/environment/why": {"events": [event(n) for n in range(12)]}, "variables": {"variables": {text: {"value": text, "secret": False}, "x": {"value": text, "secret": True}}},
+               "v1/environment/snapshots": {"snapshots": [{"name": text, "created_at": text, "services": [{"name": text}], "size": 1}]}, "v1/environment/backups": {"backups": [{"id": text, "created_at": text, "services": [{"service": text, "skipped": text}], "size": 1}]},
+               "v1/environment/ledger": {"entries": [{"service": text, "database": text, "path": text, "state": "changed", "error": text}]}, "v1/environment/chaos/status": {"faults": [{**fault, "healed_at": text}]},
+               "faults": {"faults": [{"name": text, "about": text, "undone_by": text, "parameters": [{"name": text, "form": text, "about": text}]}]}}
+    for path, answer in answers.items():
+        page.route(f"**/api/{path}", answering(lambda body, answer=answer: answer))
