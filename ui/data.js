@@ -35,6 +35,7 @@ export function Data() {
     ${show === "scripts" && html`<${Scripts} turn=${turn} renew=${renew} />`}
     ${!show && html`<div class="data"><${Tree} outlines=${outlines} wanted=${wanted} path=${path} loading=${loading} />
       <div class="contents"><${Query} outlines=${outlines} path=${path} />
+        ${path.length !== 3 && outlines.some((outline) => outline.groups.some((group) => group.items.length)) && html`<${Empty}>Choose a table, a key or a bucket to see what it contains.</${Empty}>`}
         ${path.length === 3 && html`<${Contents} key=${path.join("\n")} path=${path} turn=${turn} />`}</div></div>`}`;
 }
 

@@ -28,7 +28,7 @@ export function Events() {
   const events = useStore((state) => state.events);
   const filter = query.get("filter") ?? "";
   const [rows, more] = useState(ROWS);
-  const [chosen, choose] = useState(0);
+  const [chosen, choose] = useState(-1);
   const wanted = matcher(filter);
   const found = events.filter((event) => wanted.matches(`${event.service ?? ""} ${event.kind} ${event.message}`));
   const shown = found.slice(-rows).reverse();
@@ -53,7 +53,7 @@ export function Events() {
 /** One event, and the pause before it. @param {{event: Event, before?: Event, cause?: Event, chosen: boolean}} properties */
 function Row({ event, before, cause, chosen }) {
   const pause = before ? Date.parse(event.time) - Date.parse(before.time) : 0;
-  return html`<tr id=${`event-${event.sequence}`} class=${chosen ? "chosen" : ""}><td><${When} time=${event.time} /></td>
+  return html`<tr id=${`event-${event.sequence}`} class=${chosen ? "chosen" : ""}><td><${When} time=${event.time} exact /></td>
       <td>${event.service && html`<a href=${to(["services", event.service])}>${event.service}</a>`}</td>
       <td class="wide"><span class=${`dot ${meaning(event.kind)}`} />${marked(event.message)}
         ${cause && cause !== before && html`<div class="reason">caused by: ${marked(cause.message)}</div>`}</td>

@@ -127,8 +127,8 @@ function Row({ line, chosen, choose }) {
     <time>${clock(line.time)}</time><span class="of" style=${{ color: hue(line.service) }}>${line.service}</span><span class="text"><${Text} line=${line} /></span></div>`;
 }
 
-/** @param {{line: Line}} properties */
-function Text({ line }) {
+/** The text of a line: coloured, or the message of a JSON object with its other fields. @param {{line: Line}} properties */
+export function Text({ line }) {
   const object = folded(line.plain);
   if (object) {
     const message = object.message ?? object.msg ?? object.event;

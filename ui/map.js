@@ -9,7 +9,8 @@ import { to } from "./route.js";
 /** @typedef {{from: string, to: string, count: number, failed: number, times: number[]}} Call */
 /** @typedef {{name: string, spans: number, failed: number}} Part */
 
-const WIDTH = 168, HEIGHT = 46;
+/** Of a service, as in the graph, and between two. */
+const WIDTH = 168, HEIGHT = 46, ACROSS = 108;
 /** Services that are drawn: those with the most spans. */
 const MOST = 60;
 
@@ -48,12 +49,12 @@ const quantile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floo
 /** @param {{traces: Trace[]}} properties */
 export function Map({ traces }) {
   const { parts, calls } = callsOf(traces);
-  const { places, width, height } = layout(parts.map(({ name }) => /** @type {any} */ ({ name, depends_on: Object.fromEntries(calls.filter((call) => call.to === name).map((call) => [call.from, ""])) })), 130);
+  const { places, width, height } = layout(parts.map(({ name }) => /** @type {any} */ ({ name, depends_on: Object.fromEntries(calls.filter((call) => call.to === name).map((call) => [call.from, ""])) })), ACROSS);
   const most = Math.max(1, ...calls.map((call) => call.count));
   return html`<div class="graph scroll map" tabindex="0" role="region" aria-label="Map">
       <p class="legend">Calls between services in the ${number(traces.length)} ${traces.length === 1 ? "trace" : "traces"} of the list. The thicker a line, the more calls; red: some failed.</p>
       <svg width=${width + 8} height=${height + 8} role="group" aria-label="Services and the calls between them"><g transform="translate(4 4)">
-        ${calls.map((call) => html`<${Line} key=${JSON.stringify([call.from, call.to])} call=${call} places=${places} most=${most} />`)}
+        ${calls.map((call) => html`<${Line} key=${JSON.stringify([call.from, call.to])} call=${call} places=${places} most=${most} above=${calls.filter((other) => other.to === call.to).indexOf(call)} />`)}
         ${parts.map((part) => html`<${Node} key=${part.name} part=${part} place=${places.get(part.name)} />`)}</g></svg></div>
     <h2>Calls</h2>${!calls.length && html`<${Empty}>No service of these traces calls another.</${Empty}>`}
     ${calls.length > 0 && html`<div class="scroll"><table aria-label="Calls"><thead><tr><th>From</th><th>To</th><th>Calls</th><th>Failed</th><th>Median</th><th class="optional">95 % within</th><th class="optional">Slowest</th></tr></thead>
@@ -62,8 +63,8 @@ export function Map({ traces }) {
         <td class="figure optional">${duration(quantile(call.times, 0.95))}</td><td class="figure optional">${duration(call.times.at(-1))}</td></tr>`)}</tbody></table></div>`}`;
 }
 
-/** @param {{call: Call, places: globalThis.Map<string, {x: number, y: number}>, most: number}} properties */
-function Line({ call, places, most }) {
+/** The count is at the end of the line, above those of other callers. @param {{call: Call, places: globalThis.Map<string, {x: number, y: number}>, most: number, above: number}} properties */
+function Line({ call, places, most, above }) {
   const a = places.get(call.from), b = places.get(call.to);
   if (!a || !b) return null;
   const [x, y, u, v] = [a.x + WIDTH, a.y + HEIGHT / 2, b.x, b.y + HEIGHT / 2];
@@ -71,7 +72,7 @@ function Line({ call, places, most }) {
   const text = `${number(call.count)}${call.failed ? `, ${number(call.failed)} failed` : ""}`;
   return html`<path class=${`edge ${call.failed ? "failed" : ""}`} d=${`M${x} ${y}C${x + bend} ${y} ${u - bend} ${v} ${u} ${v}`} style=${{ strokeWidth: `${1.2 + (4 * call.count) / most}px` }}>
       <title>${call.from} calls ${call.to}: ${text}; median ${duration(quantile(call.times, 0.5))}</title></path>
-    <text class=${`count ${call.failed ? "failed" : ""}`} x=${(x + u) / 2} y=${(y + v) / 2 - 6} text-anchor="middle">${text}</text>`;
+    <text class=${`count ${call.failed ? "failed" : ""}`} x=${u - 8} y=${v - 7 - 12 * above} text-anchor="end">${text}</text>`;
 }
 
 /** @param {{part: Part, place: {x: number, y: number}}} properties */

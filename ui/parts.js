@@ -53,13 +53,13 @@ export function clock(time, fraction = true) {
   return fraction ? `${plain}.${String(date.getMilliseconds()).padStart(3, "0")}` : plain;
 }
 
-/** @param {{time?: string | null}} properties */
-export function When({ time }) {
+/** The time of today, else the date too; with `exact` to the second. In the reader's time zone. @param {{time?: string | null, exact?: boolean}} properties */
+export function When({ time, exact }) {
   if (!time) return null;
   const date = new Date(time);
   if (isNaN(date.getTime())) return html`<span>${time}</span>`;
   const today = date.toDateString() === new Date().toDateString();
-  return html`<time datetime=${time} title=${time}>${today ? clock(time, false) : date.toISOString().slice(0, 16).replace("T", " ")}</time>`;
+  return html`<time datetime=${time} title=${time}>${today ? clock(time, false) : `${date.toLocaleDateString("sv")} ${clock(time, false).slice(0, exact ? 8 : 5)}`}</time>`;
 }
 
 /** @param {{title: string, children?: any}} properties */

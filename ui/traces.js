@@ -2,6 +2,7 @@
 // Traces: a list, a map of the services in them, and one of them as a waterfall with the log lines of the same id.
 import { html, useEffect, useState } from "./html.js";
 import { lines, onLines } from "./lines.js";
+import { Text } from "./logs.js";
 import { Choose, Empty, Filter, Head, Problem, clock, duration, matcher, number, opens } from "./parts.js";
 import { Map as ServiceMap } from "./map.js";
 import { go, replace, to, useRoute } from "./route.js";
@@ -89,7 +90,7 @@ function One({ id }) {
   const begin = Math.min(...rows.map(({ span }) => span.start_us));
   const length = Math.max(1, ...rows.map(({ span }) => span.start_us + span.duration_us - begin));
   const services = [...new Set(rows.map(({ span }) => span.service))];
-  return html`<${Head} title="Traces"><a class="button quiet" href=${to(["traces"])}>All traces</a><code class="wide">${id}</code>
+  return html`<${Head} title="Traces"><a class="button" href=${to(["traces"])}>All traces</a><code class="wide">${id}</code>
       ${trace && html`<span>${duration(length / 1000)}, ${number(rows.length)} ${rows.length === 1 ? "span" : "spans"} in ${services.length} ${services.length === 1 ? "service" : "services"}</span>`}</${Head}>
     <${Problem} error=${answer.error} />
     ${answer.value && !trace && html`<${Empty}>Jaeger does not have this trace (any more).</${Empty}>`}
@@ -111,5 +112,5 @@ function Mentions({ id }) {
   useEffect(() => onLines(() => again((n) => n + 1)), []);
   const found = lines.filter((line) => line.plain.includes(id)).slice(-200);
   return html`<h2>Log lines of this trace</h2>${!found.length && html`<${Empty}>No line of the kept logs names ${id}.</${Empty}>`}
-    <div class="lines plain" tabindex="0" role="region" aria-label="Log lines of this trace">${found.map((line) => html`<div key=${line.number} class=${`line ${line.level}`}><time>${clock(line.time)}</time><span class="of">${line.service}</span><span class="text">${line.plain}</span></div>`)}</div>`;
+    <div class="lines plain" tabindex="0" role="region" aria-label="Log lines of this trace">${found.map((line) => html`<div key=${line.number} class=${`line ${line.level}`}><time>${clock(line.time)}</time><span class="of">${line.service}</span><span class="text"><${Text} line=${line} /></span></div>`)}</div>`;
 }
