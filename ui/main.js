@@ -77,10 +77,11 @@ function About({ help }) {
 function Connection() {
   const connection = useStore((state) => state.connection);
   const phase = useStore((state) => state.status?.phase);
+  const project = useStore((state) => state.status?.project);
   if (connection === "lost")
     return html`<div class="banner" role="status">The daemon does not answer. The page shows the last known state and continues when the daemon is back.</div>`;
   if (connection === "ended") return html`<div class="banner" role="alert">This page's session has ended. Run <code>devenv ui</code> for a new address.</div>`;
-  if (phase === "absent") return html`<div class="banner calm" role="status">The environment is down. Run <code>devenv up</code> to start it.</div>`;
+  if (phase === "absent") return html`<div class="banner calm" role="status">The environment is down. Run <code>devenv up</code> in <code>${project}</code> to start it.</div>`;
   return null;
 }
 

@@ -19,7 +19,8 @@ export function tone(state) {
 
 /** @param {{state: string}} properties */
 export function State({ state }) {
-  return html`<span class=${"state " + tone(state)}>${state}</span>`;
+  // What the interface of the daemon calls absent, commands call down.
+  return html`<span class=${"state " + tone(state)}>${state === "absent" ? "down" : state}</span>`;
 }
 
 /** @param {number | null | undefined} ms */

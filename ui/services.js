@@ -32,7 +32,7 @@ export function Services() {
         <button type="button" aria-pressed=${graph} onClick=${() => show({ show: "graph" })}>Graph</button></div>
       <${Filter} value=${filter} hint="name, kind or state" bad=${wanted.bad} onInput=${(text) => show({ filter: text })} />
     </${Head}>
-    ${status && !all.length && html`<${Empty}>Nothing runs here. Start it with <code>devenv up</code> in ${status.project}.</${Empty}>`}
+    ${status && !all.length && html`<${Empty}>No service runs.</${Empty}>`}
     <div class=${chosen ? "beside" : ""}>
       ${graph
         ? html`<${Graph} services=${services} chosen=${chosen} />`

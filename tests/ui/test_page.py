@@ -111,6 +111,22 @@ class Looks(Shared):
             page.get_by_role("dialog").wait_for(state="detached")
             self.assertFalse([one for one in self.world.json("operations")["operations"] if one["kind"] == "reset"])
 
+    def test_a_page_of_which_a_file_did_not_arrive_is_loaded_again(self):
+        with page_of(self.world, self.browser, allowed=("ERR_FAILED",)) as page:
+            page.route("**/store.js", lambda route: route.abort(), times=1)
+            page.reload()
+            page.get_by_role("navigation", name="Views").wait_for()
+
+    def test_a_view_that_fails_leaves_the_others_usable(self):
+        with page_of(self.world, self.browser, allowed=("undefined or null",)) as page:
+            service = {"name": "web", "kind": "process", "state": "ready", "restarts": 0, "ports": [], "depends_on": {}}
+            status = {"environment": "e", "project": "/p", "instance": "default", "phase": "ready", "services": [service], "faults": [], "operations": []}
+            page.route("**/api/live", lambda route: route.fulfill(status=200, content_type="text/event-stream", body=f"event: status\ndata: {json.dumps(status)}\n\n"))
+            page.reload()
+            page.get_by_text("This view failed").wait_for()
+            go(page, "Logs")
+            page.get_by_text(re.compile(r"tock \d+")).first.wait_for()
+
     def test_cleaning_up_shows_first_what_it_would_remove(self):
         with self.page() as page:
             go(page, "Environments")
