@@ -5,6 +5,7 @@ use std::time::Duration;
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
+use tokio::time::{Instant, sleep};
 
 use super::{
     client::Client,
@@ -18,6 +19,10 @@ const AT_ONCE: usize = 16;
 
 /// The time limit for a removal that another call began: the engine unmounts and deletes the container's layer.
 const REMOVAL: Duration = Duration::from_mins(2);
+
+/// How long a pause is tried again: runc gives up on a container while one of its processes is just being started or waits for a disk.
+const FREEZING: Duration = Duration::from_secs(10);
+const FIRST_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Deserialize)]
 struct Listed {
@@ -51,8 +56,18 @@ pub(super) async fn start(client: &Client, id: &str) -> Result<(), EngineError> 
 }
 
 pub(super) async fn pause(client: &Client, id: &str) -> Result<(), EngineError> {
-    let result = client.docker.pause_container(id).await.map_err(client.explain("pause the container"));
-    unless(client, id, result, |state| matches!(state, ContainerState::Paused { .. })).await
+    let (deadline, mut wait) = (Instant::now() + FREEZING, FIRST_WAIT);
+    loop {
+        let result = client.docker.pause_container(id).await.map_err(client.explain("pause the container"));
+        match unless(client, id, result, |state| matches!(state, ContainerState::Paused { .. })).await {
+            Err(EngineError::Refused { message, .. }) if message.contains("unable to freeze") && Instant::now() < deadline => {
+                // The engine does not report when the processes can be frozen.
+                sleep(wait).await;
+                wait *= 2;
+            }
+            paused_or_failed => return paused_or_failed,
+        }
+    }
 }
 
 pub(super) async fn unpause(client: &Client, id: &str) -> Result<(), EngineError> {

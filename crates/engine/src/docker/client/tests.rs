@@ -137,6 +137,29 @@ async fn connected(socket: &std::path::Path) -> Arc<dyn Engine> {
     connect(&selection).await.unwrap()
 }
 
+#[tokio::test]
+async fn a_container_that_cannot_be_frozen_at_the_moment_is_paused_later() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const BUSY: &str = r#"{"message":"Cannot pause container c: OCI runtime pause failed: unable to freeze: unknown"}"#;
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("s");
+    let asked = Arc::<AtomicUsize>::default();
+    let requests = asked.clone();
+    // Each refusal is followed by a look at the container.
+    let answers = [("500 Error", BUSY), ("404 Not Found", "{}"), ("500 Error", BUSY), ("404 Not Found", "{}"), ("204 No Content", "")];
+    let server = engine_that(socket.clone(), move |mut stream| {
+        let (status, body) = answers[requests.fetch_add(1, Ordering::SeqCst).min(4)];
+        async move {
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    connected(&socket).await.pause("c").await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+    server.abort();
+}
+
 async fn ends_in_time<T>(what: &str, call: impl Future<Output = Result<T, EngineError>>) {
     let answer = tokio::time::timeout(Duration::from_hours(2), call).await;
     match answer.unwrap_or_else(|_| panic!("{what} waits for ever")) {
