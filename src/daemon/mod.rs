@@ -80,6 +80,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         recovery::adopt(&environments).await?;
         operations.recover().await;
         operations.end_left_leases().await;
+        recovery::prove(&environments).await;
         let refuse_engine = engine_selection::check(selection, info.endpoint.clone());
         let daemon = Daemon { environments, operations, paths, refuse_engine, engine: info, started: Instant::now(), stop };
         let socket = Socket::bind(daemon.paths.clone(), runtime_lock)?;

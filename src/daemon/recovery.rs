@@ -1,6 +1,10 @@
 //! Takes over what an earlier daemon left: adopts running services, continues interrupted operations, removes orphans.
 
+use std::time::Duration;
+
 use devenv_api::ApiError;
+use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use crate::{
     environment::{
@@ -10,6 +14,9 @@ use crate::{
     error::internal,
     golden,
 };
+
+/// How long the first client waits at most for the services that were adopted.
+const PROVED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Starts a task for each environment on record, with what exists of it.
 pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
@@ -26,4 +33,14 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
         reap(environments, nobodys).await;
     }
     Ok(())
+}
+
+/// Waits until the services that were adopted have answered: a client that finds the daemon then gets their states, and not that each
+/// is being looked at.
+pub(super) async fn prove(environments: &Environments) {
+    let proved = environments.all().into_iter().map(|environment| async move {
+        // An environment that ends has nothing to prove.
+        let _ = environment.handle.views().wait_for(|view| view.all_settled() || view.engine_lost).await.map(drop);
+    });
+    let _ = timeout(PROVED_WITHIN, join_all(proved)).await;
 }

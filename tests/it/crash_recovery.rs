@@ -236,3 +236,14 @@ fn nothing_is_left_of_a_test_run() {
         daemon.nothing_is_left(&when);
     }
 }
+
+#[test]
+fn the_first_status_of_the_next_daemon_is_about_services_that_have_answered() {
+    let world = World::new();
+    let mut daemon = world.up();
+    for _ in 0..10 {
+        daemon.stop();
+        daemon = world.start();
+        assert_eq!(daemon.status("default").phase, Phase::Ready);
+    }
+}
