@@ -21,7 +21,7 @@ const DROPPING: usize = 64;
 /// Dropping waits until no database has been released for this long.
 const QUIET: Duration = Duration::from_millis(500);
 /// In mebibytes: if databases that wait to be dropped take more, dropping starts at once.
-const GATHERED: u64 = 512;
+const GATHERED: u64 = 64;
 /// How often what is in the way of a drop is cleared away.
 const TRIES: usize = 3;
 /// In mebibytes: the assumed size of a database of an earlier daemon.

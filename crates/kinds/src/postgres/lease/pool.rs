@@ -17,7 +17,7 @@ use crate::lease::LeaseError;
 
 /// The number of copies made ahead: at least, and at most. Limited by size.
 const AHEAD: usize = 4;
-const MOST_AHEAD: u64 = 32;
+const MOST_AHEAD: u64 = 8;
 /// As many copies are wanted ahead as were taken in this time.
 const LATELY: Duration = Duration::from_secs(10);
 /// A pool that was not used for this long keeps only [`AHEAD`] copies.
