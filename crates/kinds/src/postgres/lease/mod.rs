@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// In mebibytes: beyond that, new leases wait, because disks fill faster than they empty.
-const LEFT: u32 = 1024;
+const LEFT: u32 = 112;
 /// Copies made ahead are written to the disk when no client has asked for this long.
 const QUIET: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_mins(1);
