@@ -41,8 +41,9 @@ impl PostgresLeases {
         let shared = &self.shared;
         let pending = names.into_iter().map(|name| {
             let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
-            // Taken now, so that the next caller sees what is left. Does not wait for one.
-            let share = shared.left.clone().try_acquire_many_owned(size.min(LEFT)).ok();
+            // Taken now, so that the next caller sees what is left. Does not wait for one: if less is left, it takes that.
+            let rest = || shared.left.available_permits() as u32;
+            let share = [size.min(LEFT), rest()].into_iter().find_map(|size| shared.left.clone().try_acquire_many_owned(size).ok());
             PendingDrop { name, size, _share: share }
         });
         let pending: Vec<_> = pending.collect();
