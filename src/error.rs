@@ -9,7 +9,7 @@ pub(crate) fn no_engine(error: &EngineError) -> ApiError {
     ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
 }
 
-/// A bug, or a failure of the machine. A full disk is told with what to do about it.
+/// A bug, or a failure of the machine. For a full disk, the hint says what to do.
 pub(crate) fn internal(error: impl std::error::Error) -> ApiError {
     failed(ErrorCode::Internal, &error)
 }

@@ -49,6 +49,15 @@ const ROUTES: &[&str] = &[
     route::DAEMON,
     route::ENVIRONMENTS,
     route::OPERATIONS,
+    route::OPENAPI,
+    route::OUTLINE,
+    route::ROWS,
+    route::QUERY,
+    route::PRODUCE,
+    route::TRACES,
+    route::METRICS,
+    route::AGENT,
+    route::UI,
 ];
 const NOBODY: libc::uid_t = 65_534;
 /// An answer may be a stream that lasts.
@@ -65,7 +74,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Some(path) => {
             let project = world.join("project").display().to_string();
             let body = String::from_utf8_lossy(rest).replace("@PROJECT@", &project);
-            let method = if [route::DAEMON, route::ENVIRONMENTS, route::OPERATIONS].contains(path) { "GET" } else { "POST" };
+            let method = if [route::DAEMON, route::ENVIRONMENTS, route::OPERATIONS, route::OPENAPI].contains(path) { "GET" } else { "POST" };
             format!(
                 "{method} {path} HTTP/1.1\r\nhost: devenv\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()

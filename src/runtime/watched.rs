@@ -1,6 +1,6 @@
 //! Files of `watch` rules, as the watcher looks for them and as containers get them. Used by versions and by hot reload.
 
-use std::{io::Read, os::unix::fs::PermissionsExt, path::Path};
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use devenv_engine::UploadFile;
 use devenv_files::ReadError;
@@ -30,9 +30,7 @@ pub(crate) fn upload(rule: &WatchRule, file: &Path) -> Result<Option<UploadFile>
 fn read(file: &Path) -> Result<(u32, Vec<u8>), ReadError> {
     let opened = devenv_files::open_regular(file)?;
     let mode = opened.metadata()?.permissions().mode() & 0o777;
-    let mut content = Vec::new();
-    opened.take(LARGEST + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LARGEST { Err(ReadError::TooLarge { limit: LARGEST }) } else { Ok((mode, content)) }
+    Ok((mode, opened.bounded(LARGEST)?))
 }
 
 #[cfg(test)]

@@ -34,13 +34,19 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
     Json(match daemon.environments.find(&target) {
-        Some(environment) => Status {
-            drift: environment.drift().await,
-            operations: daemon.operations.store().under_way(&environment.id),
-            ..environment.status()
-        },
-        None => absent(&daemon.environments, &target),
+        Some(environment) => Status { drift: environment.drift().await, ..daemon.status(&target) },
+        None => daemon.status(&target),
     })
+}
+
+impl Daemon {
+    /// Of an environment, with the operations on it; without what takes a look at its project.
+    pub(super) fn status(&self, target: &EnvironmentTarget) -> Status {
+        match self.environments.find(target) {
+            Some(environment) => Status { operations: self.operations.store().under_way(&environment.id), ..environment.status() },
+            None => absent(&self.environments, target),
+        }
+    }
 }
 
 pub(super) async fn plan(State(daemon): State<Arc<Daemon>>, Json(request): Json<UpRequest>) -> Result<Json<Plan>, Failed> {

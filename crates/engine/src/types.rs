@@ -116,7 +116,7 @@ pub struct ObservedVolume {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ComposeProject {
     pub volumes: Vec<ComposeVolume>,
-    /// The names of running or paused containers that have one of the volumes, whoever made them, and of all others of the project.
+    /// The names of running or paused containers that mount one of the volumes, also those of other projects, and of the project's others.
     pub running: Vec<String>,
 }
 

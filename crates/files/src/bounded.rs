@@ -57,6 +57,12 @@ impl Regular {
     pub fn into_file(self) -> File {
         self.0
     }
+
+    /// The content, of no more than `limit` bytes.
+    pub fn bounded(self, limit: u64) -> Result<Vec<u8>, ReadError> {
+        let size = self.metadata()?.len();
+        bounded(self, size, limit)
+    }
 }
 
 impl Deref for Regular {
@@ -101,9 +107,13 @@ pub fn open_regular(path: &Path) -> Result<Regular, ReadError> {
 
 /// The content of a regular file of no more than `limit` bytes.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let file = open_regular(path)?;
+    open_regular(path)?.bounded(limit)
+}
+
+/// Reads to the end, which comes within `limit` bytes. `size` is what the file reports.
+pub(crate) fn bounded(file: impl Read, size: u64, limit: u64) -> Result<Vec<u8>, ReadError> {
     // A file of the kernel's says that it is empty, and a device that it is as large as it likes.
-    let mut content = Vec::with_capacity(file.metadata()?.len().min(limit).min(1 << 20) as usize);
+    let mut content = Vec::with_capacity(size.min(limit).min(1 << 20) as usize);
     // One byte beyond the limit shows that there is more; the size that the file reports proves nothing.
     file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     ReadError,
-    bounded::open_regular,
+    bounded::{bounded, open_regular},
     in_time::{STALLED_AFTER, read_in_time},
 };
 
@@ -98,10 +98,8 @@ impl Read for TimedReader {
 
 /// The content of a regular file of no more than `limit` bytes, within a time. Blocks.
 pub fn read_bounded_in_time(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let mut content = Vec::new();
-    // One byte beyond the limit shows that there is more.
-    TimedReader::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut content)?;
-    if content.len() as u64 > limit { Err(ReadError::TooLarge { limit }) } else { Ok(content) }
+    let (file, metadata) = TimedReader::open_with_metadata(path)?;
+    bounded(file, metadata.len(), limit)
 }
 
 /// The same as [`TimedReader`] for a task.

@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Event, LogLine, Operation, Status};
+use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Event, LogLine, Operation};
 use devenv_logs::{Follower, Query};
 use futures_util::{StreamExt, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Page;
-use crate::{blocking, environment::Environment, operation::absent, reconcile::View, server::failure::Failed};
+use crate::{blocking, environment::Environment, reconcile::View, server::failure::Failed};
 
 /// Of the history that a page gets when it is opened.
 const FIRST_EVENTS: usize = 1000;
@@ -190,14 +190,7 @@ impl Live {
 
     /// The status, if it is another than the last.
     fn push_status(&mut self) {
-        let environments = &self.page.daemon.environments;
-        let status = match environments.find(&self.target) {
-            Some(environment) => {
-                Status { operations: self.page.daemon.operations.store().under_way(&environment.id), ..environment.status() }
-            }
-            None => absent(environments, &self.target),
-        };
-        let text = message("status", None, &status);
+        let text = message("status", None, &self.page.daemon.status(&self.target));
         if text != self.status {
             self.text += &text;
             self.status = text;

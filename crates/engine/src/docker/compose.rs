@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::{
     client::Client,
+    volumes::{self, VolumeDocument},
     wire::{Call, filters},
 };
 use crate::{ComposeMount, ComposeProject, ComposeVolume, EngineError};
@@ -17,23 +18,6 @@ const PROJECT: &str = "com.docker.compose.project";
 const VOLUME: &str = "com.docker.compose.volume";
 const SERVICE: &str = "com.docker.compose.service";
 const NUMBER: &str = "com.docker.compose.container-number";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct VolumesDocument {
-    #[serde(default)]
-    volumes: Option<Vec<VolumeDocument>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct VolumeDocument {
-    name: String,
-    #[serde(default)]
-    mountpoint: PathBuf,
-    #[serde(default)]
-    labels: Option<HashMap<String, String>>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -79,19 +63,19 @@ impl ContainerDocument {
 
 pub(super) async fn project(client: &Client, name: &str) -> Result<ComposeProject, EngineError> {
     let label = format!("{PROJECT}={name}");
-    let ours = || filters(&[("label", &[label.as_str()])]);
-    let listed: VolumesDocument = client.wire.read(Call::get("list volumes", "/volumes").with("filters", ours())).await?;
-    let containers: Vec<ContainerDocument> =
-        client.wire.read(Call::get("list containers", "/containers/json").with("all", "true").with("filters", ours())).await?;
-    let mut project = of(listed.volumes.unwrap_or_default(), &containers);
+    let containers = containers(client, ("label", &[label.as_str()])).await?;
+    let mut project = of(volumes::with_label(client, &label).await?, &containers);
     if !project.volumes.is_empty() {
         let names: Vec<&str> = project.volumes.iter().map(|volume| volume.name.as_str()).collect();
-        let call = Call::get("list containers", "/containers/json").with("all", "true").with("filters", filters(&[("volume", &names)]));
-        let users: Vec<ContainerDocument> = client.wire.read(call).await?;
+        let users = self::containers(client, ("volume", &names)).await?;
         let running = containers.iter().chain(&users).filter(|container| container.may_write()).map(ContainerDocument::shown_name);
         project.running = running.collect::<BTreeSet<String>>().into_iter().collect();
     }
     Ok(project)
+}
+
+async fn containers(client: &Client, filter: (&str, &[&str])) -> Result<Vec<ContainerDocument>, EngineError> {
+    client.wire.read(Call::get("list containers", "/containers/json").with("all", "true").with("filters", filters(&[filter]))).await
 }
 
 /// The volumes with the project's label, and the anonymous ones, which only its containers name.
@@ -133,9 +117,9 @@ mod tests {
     #[test]
     fn volumes_of_a_compose_project_are_found_by_label_and_anonymous_ones_by_their_containers() {
         let anonymous = "0123456789abcdef".repeat(4);
-        let listed: VolumesDocument = serde_json::from_value(json!({ "Volumes": [
+        let listed: Vec<VolumeDocument> = serde_json::from_value(json!([
             { "Name": "shop_rows", "Mountpoint": "/v/shop_rows/_data", "Labels": { (VOLUME): "rows", (PROJECT): "shop" } },
-        ] }))
+        ]))
         .unwrap();
         let containers: Vec<ContainerDocument> = serde_json::from_value(json!([
             { "Id": "1", "Names": ["/shop-db-2"], "State": "exited", "Labels": { (SERVICE): "db", (NUMBER): "2" }, "Mounts": [
@@ -149,7 +133,7 @@ mod tests {
         assert!(!containers[0].may_write());
         assert_eq!(containers[0].shown_name(), "shop-db-2");
         let mount = |target: &str| ComposeMount { service: "db".to_owned(), copy: 2, target: target.to_owned() };
-        let volumes = of(listed.volumes.unwrap(), &containers).volumes;
+        let volumes = of(listed, &containers).volumes;
         let rows = ComposeVolume {
             name: "shop_rows".to_owned(),
             key: Some("rows".to_owned()),

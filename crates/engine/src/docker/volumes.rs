@@ -20,12 +20,12 @@ struct VolumesDocument {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct VolumeDocument {
-    name: String,
+pub(super) struct VolumeDocument {
+    pub(super) name: String,
     #[serde(default)]
-    mountpoint: PathBuf,
+    pub(super) mountpoint: PathBuf,
     #[serde(default)]
-    labels: Option<HashMap<String, String>>,
+    pub(super) labels: Option<HashMap<String, String>>,
     #[serde(default)]
     created_at: Option<String>,
 }
@@ -38,10 +38,15 @@ impl VolumeDocument {
 }
 
 pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<ObservedVolume>, EngineError> {
-    let label = format!("{}={owner}", labels::OWNER);
-    let call = Call::get("list volumes", "/volumes").with("filters", filters(&[("label", &[label.as_str()])]));
+    let found = with_label(client, &format!("{}={owner}", labels::OWNER)).await?;
+    Ok(found.into_iter().filter_map(VolumeDocument::observed).collect())
+}
+
+/// All volumes with the label (`name=value`), also those of other tools.
+pub(super) async fn with_label(client: &Client, label: &str) -> Result<Vec<VolumeDocument>, EngineError> {
+    let call = Call::get("list volumes", "/volumes").with("filters", filters(&[("label", &[label])]));
     let document: VolumesDocument = client.wire.read(call).await?;
-    Ok(document.volumes.into_iter().flatten().filter_map(VolumeDocument::observed).collect())
+    Ok(document.volumes.unwrap_or_default())
 }
 
 pub(super) async fn find(client: &Client, name: &str) -> Result<Option<ObservedVolume>, EngineError> {

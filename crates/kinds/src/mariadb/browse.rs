@@ -12,7 +12,7 @@ use mysql_async::{Conn, Error, Value, prelude::Queryable};
 use super::{
     MariadbKind, NAME,
     fields::SUPERUSER,
-    session::{Login, Session, Texts, grantable, identifier, literal, reason},
+    session::{Login, Session, Texts, grantable, identifier, literal, reason, text},
     spec::{MariadbProbe, MariadbProvision},
 };
 use crate::{
@@ -183,7 +183,7 @@ fn select(columns: &[Column], key: &[String], page: &RowsPage) -> String {
     )
 }
 
-/// The user, with this password, and its right to read every database of the project. Writes nothing if all is so.
+/// The user, with this password, and its right to read every database of the project. Writes nothing if it has all of that.
 async fn provide_reader(session: &mut Session, password: &str) -> Result<(), Error> {
     let (user, password) = (format!("{}@'%'", literal(READER)), literal(password));
     let known = session.rows(&format!(
@@ -230,17 +230,9 @@ async fn statement(connection: &mut Conn, query: &ReadQuery) -> Result<Rows, Err
 
 /// As the server writes it in text.
 fn shown(value: Value) -> Option<String> {
-    match value {
-        Value::NULL => None,
-        Value::Bytes(bytes) => {
-            Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-        }
-        Value::Int(number) => Some(number.to_string()),
-        Value::UInt(number) => Some(number.to_string()),
-        Value::Float(number) => Some(number.to_string()),
-        Value::Double(number) => Some(number.to_string()),
-        other @ (Value::Date(..) | Value::Time(..)) => Some(other.as_sql(true).trim_matches('\'').to_owned()),
-    }
+    let is_quoted = matches!(value, Value::Date(..) | Value::Time(..));
+    let text = text(value)?;
+    Some(if is_quoted { text.trim_matches('\'').to_owned() } else { text })
 }
 
 fn refused(error: impl std::borrow::Borrow<Error>) -> BrowseError {

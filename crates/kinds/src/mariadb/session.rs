@@ -133,7 +133,8 @@ pub(crate) fn texts(row: Row) -> Texts {
     row.unwrap().into_iter().map(text).collect()
 }
 
-fn text(value: Value) -> Option<String> {
+/// As it is written in SQL, but for text, which is as it is.
+pub(crate) fn text(value: Value) -> Option<String> {
     match value {
         Value::NULL => None,
         Value::Bytes(bytes) => {

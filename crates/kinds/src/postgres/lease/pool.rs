@@ -2,7 +2,7 @@
 //!
 //! Pure bookkeeping: it decides what to do, and [`super`] does it. As many copies are ahead as callers took lately, so that a
 //! test suite finds what it needs; a pool that nobody uses shrinks. While copies are ready they are made one at a time, because
-//! whoever uses one needs the processor. A caller that finds no copy ready gets the next one that is finished, which usually has
+//! the test that uses one needs the processor. A caller that finds no copy ready gets the next one that is finished, which usually has
 //! been started before.
 
 use std::{
