@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,9 +22,13 @@ const ALICE: u32 = 54_321;
 const MALLORY: u32 = 54_322;
 const MARK: &str = "mArK3d-5ecret";
 
+/// Alice's runtime directory is in a place that all tests share, so they use it one after another.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A directory in which every user may make something, and the binary where every user may run it.
 struct Machine {
     root: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Machine {
@@ -32,11 +37,12 @@ impl Machine {
         if !fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
             return None;
         }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::Builder::new().prefix("devenv-users-").tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let (built, program) = (env!("CARGO_BIN_EXE_devenv"), root.path().join("devenv"));
         fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
-        Some(Self { root })
+        Some(Self { root, _alone: alone })
     }
 
     fn at(&self, path: &str) -> PathBuf {
