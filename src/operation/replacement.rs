@@ -10,7 +10,11 @@
 //!
 //! Roles that a backup of PostgreSQL names are added to the server and stay.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use devenv_api::{ApiError, ErrorCode};
 use devenv_engine::{Labels, VolumeCreate};
@@ -36,6 +40,9 @@ use crate::{
 
 /// The time limit for one step of a server that the daemon carries out on its own account.
 const SERVER_STEP: Duration = Duration::from_mins(1);
+/// The time limit for a cancelled restore to end.
+const INTERRUPT: Duration = Duration::from_secs(10);
+const BETWEEN_INTERRUPTS: Duration = Duration::from_millis(250);
 
 /// Data that is staged and not in use yet.
 pub(super) struct Replacement<'a> {
@@ -75,13 +82,20 @@ impl<'a> Replacement<'a> {
         let databases = ServerDatabases { environment: self.environment.id.clone(), service: spec.name.clone(), volumes, names };
         restore.prepare(&site, &databases.names).await.map_err(|error| unchanged(&error))?;
         self.context.owe(vec![Step::RevertDatabases { databases: databases.clone() }]).await?;
-        self.staged.push(StagedDatabases { spec: spec.clone(), restore, databases });
+        self.staged.push(StagedDatabases { spec: spec.clone(), restore, databases: databases.clone() });
         let mut arrived = Vec::new();
         for part in parts {
             if let Some(database) = &part.database {
                 self.context.message(format!("restoring {database} of {} beside the data in use", spec.name));
             }
-            let staged = self.context.unless_cancelled(restore.stage(&site, part)).await?;
+            let mut stage = pin!(restore.stage(&site, part));
+            let staged = match self.context.unless_cancelled(&mut stage).await {
+                Ok(staged) => staged,
+                Err(cancelled) => {
+                    until_interrupted(restore, &site, &databases.names, stage).await;
+                    return Err(cancelled);
+                }
+            };
             arrived.push(staged.map_err(|error| unchanged(&error))?);
         }
         Ok(arrived)
@@ -135,6 +149,25 @@ impl<'a> Replacement<'a> {
         }
         Ok(revision)
     }
+}
+
+/// Ends a restore that was cancelled, so that nothing of it acts after it is undone: a command that the engine is about to start
+/// cannot be ended yet.
+async fn until_interrupted<T>(
+    restore: &dyn StagedRestore,
+    site: &ServerSite<'_>,
+    databases: &[String],
+    mut stage: Pin<&mut impl Future<Output = T>>,
+) {
+    let interrupted = async {
+        while restore.interrupt(site, databases).await {
+            if tokio::time::timeout(BETWEEN_INTERRUPTS, &mut stage).await.is_ok() {
+                break;
+            }
+        }
+    };
+    // The undo step tries once more, and reports what it cannot end.
+    let _ = tokio::time::timeout(INTERRUPT, interrupted).await;
 }
 
 /// The only volume of a service.

@@ -1,13 +1,18 @@
-//! Data of several servers that is replaced at once, and one of them fails.
+//! Databases that are replaced at once: one of them fails, or the operation is cancelled.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use devenv_engine::{
     EngineError,
     fake::{CallAction, CallPhase},
 };
+use rustix::process::Signal;
 
-use crate::world::World;
+use crate::world::{World, until};
 
 const PAIR: &str = r#"
 services:
@@ -43,4 +48,30 @@ fn if_the_second_of_two_databases_cannot_take_its_place_the_first_is_put_back() 
 
     daemon.expect(0, "backup restore latest");
     assert_eq!(daemon.data("default"), ["yes", "yes"]);
+}
+
+/// An engine goes on with a command whose caller is gone.
+#[test]
+fn a_cancelled_restore_is_undone_after_its_command_has_ended() {
+    let world = World::new();
+    let daemon = world.up();
+    daemon.write_data("default", "yes");
+    daemon.carry_out("backup");
+    daemon.write_data("default", "changed");
+    let (begun, ended) = (daemon.root.join("begun"), daemon.root.join("ended"));
+    let slow = format!("#!/bin/sh\n[ \"$1\" = staged ] || exit 0\n: > '{}'\nsleep 0.5\n: > '{}'\n", begun.display(), ended.display());
+    let script = daemon.root.join("slow");
+    fs::write(&script, slow).unwrap();
+    // By another process: a child that this one starts meanwhile would hold the file open for writing.
+    let installed = Command::new("install").args(["-m", "755"]).arg(script).arg(daemon.engine.program("sync")).status();
+    assert!(installed.unwrap().success());
+
+    let restore = daemon.spawn("backup restore latest");
+    until("the command runs", || begun.exists());
+    restore.signal(Signal::INT);
+    assert_eq!(restore.ended().code, Some(130));
+    until("the operation is over", || daemon.operations_in_progress() == 0);
+    assert!(ended.exists(), "the command still runs");
+    daemon.nothing_is_left("a cancelled restore");
+    assert_eq!(daemon.data("default"), ["changed", "changed"]);
 }

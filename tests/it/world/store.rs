@@ -31,7 +31,8 @@ const DATABASE: &str = "data";
 const READ: &str = "cat /rows/data";
 const WRITTEN: &str = "test -e /rows/data";
 const PREPARE: &str = "cd /rows && rm -f staged former absent";
-const STAGE: &str = "cat > /rows/staged && cat /rows/staged";
+/// Tests can replace `sync`, and so delay the rest.
+const STAGE: &str = "sync staged && cat > /rows/staged && cat /rows/staged";
 const SWAP: &str = "cd /rows && if [ -e data ]; then mv data former; else : > absent; fi && mv staged data";
 const REVERT: &str = "cd /rows && if [ -e former ]; then mv former data; elif [ -e absent ]; then rm -f data absent; fi; rm -f staged";
 const CONCLUDE: &str = "rm -f /rows/former /rows/absent";
@@ -93,6 +94,11 @@ impl StagedRestore for Store {
         let dump = std::fs::read(&part.file).map_err(|source| BackupError::File { action: "read", path: part.file.clone(), source })?;
         let contents = contents(&run(site, STAGE, dump).await?);
         Ok(Arrived { promised: contents.clone(), contents })
+    }
+
+    async fn interrupt(&self, _: &ServerSite<'_>, _: &[String]) -> bool {
+        // Its command ends by itself.
+        true
     }
 
     async fn swap(&self, site: &ServerSite<'_>, _: &[String]) -> Result<(), BackupError> {

@@ -51,6 +51,16 @@ impl FakeEngine {
         self.lock().directory(volume)
     }
 
+    /// Where commands that work on volumes find the program of that name first, if a test puts one there.
+    ///
+    /// # Panics
+    ///
+    /// If the engine keeps no files.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let root = self.lock().root.clone();
+        stub_directory(&root.expect("the engine keeps files")).join(name)
+    }
+
     /// A copy of the engine with all its objects, for another daemon; volumes are copied to `root`. Scripted answers,
     /// recorded calls and subscribers are not copied.
     pub fn snapshot_into(&self, root: &Path) -> io::Result<Self> {

@@ -108,6 +108,12 @@ pub trait StagedRestore: Send + Sync {
     /// Makes one part beside the data in use, which is not touched, and counts its contents.
     async fn stage(&self, site: &ServerSite<'_>, part: &Staged) -> Result<Arrived, BackupError>;
 
+    /// Ends what [`Self::stage`] runs in the server's container, where a command goes on without its caller. The caller calls it until
+    /// `stage` returns. `false` means that dropping `stage` ends everything.
+    async fn interrupt(&self, _site: &ServerSite<'_>, _databases: &[String]) -> bool {
+        false
+    }
+
     /// Swaps all staged databases with those in use: all of them, or none. The old ones are kept.
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError>;
 

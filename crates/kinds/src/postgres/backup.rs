@@ -100,6 +100,12 @@ impl StagedRestore for PostgresKind {
         if part.own { server.restore_own(&target, (dump, size)).await } else { server.restore_foreign(&target, (dump, size)).await }
     }
 
+    async fn interrupt(&self, site: &ServerSite<'_>, databases: &[String]) -> bool {
+        // One that cannot be ended now is ended by the next call, or by the revert, which reports the error.
+        let _ = Server::own(site.engine, site.container).end_scripts(databases).await;
+        true
+    }
+
     async fn swap(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         Server::own(site.engine, site.container).swap(databases).await
     }
