@@ -68,10 +68,10 @@ pictures:         ## Take the pictures of the page, in docs/pictures
 	@scripts/setup tests
 	python3 tests/ui/pictures.py
 
-bench: build      ## Run the benchmarks, compared with the alternatives
+bench: build      ## Run the benchmarks, compared with the alternatives, and write docs/figures.md
 	@scripts/setup engine
 	@scripts/setup images --all
-	python3 benches/run.py --binary $(BINARY)
+	python3 benches/figures.py --binary $(BINARY)
 
 fuzz:             ## Fuzz each target for a minute on the nightly toolchain (FUZZ_SECONDS=60 FUZZ_TARGETS="…")
 	@scripts/setup build
