@@ -27,7 +27,7 @@ impl Line {
     fn to(corner: &Corner) -> Self {
         let port = corner.variable("CACHE_PORT").parse().unwrap();
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut line = Self(BufReader::new(stream));
         assert_eq!(line.ask(&format!("AUTH default {}", corner.variable("CACHE_PASSWORD"))).unwrap(), "+OK");
         line
@@ -51,6 +51,11 @@ impl Line {
         assert!(value[..bytes - 1].iter().all(|byte| *byte == 0) && value.ends_with(b"x\r\n"));
     }
 
+    /// Of several requests: any one may be slow because of what else the machine does.
+    fn quickest(&mut self) -> Duration {
+        (0..5).map(|_| self.time()).min().unwrap()
+    }
+
     fn time(&mut self) -> Duration {
         let began = Instant::now();
         assert_eq!(self.ask("PING").unwrap(), "+PONG");
@@ -70,14 +75,14 @@ fn all_connections_means_those_too_that_are_idle_while_the_fault_comes() {
     corner.up("test");
     let (mut kept, mut idle) = (Line::to(&corner), Line::to(&corner));
     inject(&corner, &["latency", "cache", "--for", "60s", "--set", "delay=1s", "--set", "connections=new"]);
-    assert!(kept.time() < Duration::from_millis(900), "a connection that was there is to be left alone");
+    assert!(kept.quickest() < Duration::from_millis(900), "a connection that was there is to be left alone");
     corner.ok(&["chaos", "heal"]);
 
     inject(&corner, &["latency", "cache", "--for", "60s", "--set", "delay=1s", "--set", "connections=all"]);
     assert!(idle.ask("PING").is_err(), "an idle connection got past the proxy");
     assert!(Line::to(&corner).time() >= Duration::from_secs(1));
     corner.ok(&["chaos", "heal"]);
-    assert!(Line::to(&corner).time() < Duration::from_millis(900));
+    assert!(Line::to(&corner).quickest() < Duration::from_millis(900));
 
     let none = corner.devenv(&[
         "chaos",
@@ -95,7 +100,7 @@ fn all_connections_means_those_too_that_are_idle_while_the_fault_comes() {
         "--json",
     ]);
     assert_eq!(none.expect(1).json()["witness"]["observed"], false);
-    assert!(kept.time() < Duration::from_millis(900), "what happens to no connection happened to this one");
+    assert!(kept.quickest() < Duration::from_millis(900), "what happens to no connection happened to this one");
     corner.ok(&["chaos", "heal"]);
 }
 
@@ -129,7 +134,7 @@ fn a_fault_that_persists_is_there_again_after_its_target_restarted_and_another_i
     inject(&corner, &["latency", "cache", "--for", "90s", "--set", "delay=1s"]);
     corner.ok(&["restart", "cache"]);
     corner.until("it is over", 30, || corner.json(&["chaos", "status"])["faults"].as_array().unwrap().is_empty().then_some(()));
-    assert!(Line::to(&corner).time() < Duration::from_millis(900));
+    assert!(Line::to(&corner).quickest() < Duration::from_millis(900));
 }
 
 #[test]

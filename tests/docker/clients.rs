@@ -54,9 +54,9 @@ pub(crate) fn redis(url: &str, command: &[&str]) -> String {
 
 #[track_caller]
 pub(crate) fn produce(brokers: &str, topic: &str, text: &str) {
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", brokers).set("message.timeout.ms", "15000").create().unwrap();
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", brokers).set("message.timeout.ms", "60000").create().unwrap();
     producer.send(BaseRecord::<(), str>::to(topic).payload(text)).unwrap();
-    producer.flush(Duration::from_secs(20)).unwrap();
+    producer.flush(Duration::from_mins(1)).unwrap();
 }
 
 /// The first record of the topic.
@@ -66,7 +66,7 @@ pub(crate) fn fetch(brokers: &str, topic: &str) -> String {
     config.set("bootstrap.servers", brokers).set("group.id", "docker-tests").set("auto.offset.reset", "earliest");
     let consumer: BaseConsumer = config.create().unwrap();
     consumer.subscribe(&[topic]).unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while std::time::Instant::now() < deadline {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) {
             return String::from_utf8(message.payload().unwrap().to_vec()).unwrap();

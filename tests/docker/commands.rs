@@ -16,7 +16,7 @@ fn services_stop_start_restart_and_are_waited_for() {
     assert_eq!(corner.service("db")["state"], "ready");
     let output = corner.devenv(&["wait", "cache"]).expect(1);
     assert!(output.stderr.contains("devenv start cache"), "nobody waits for what nobody starts: {}", output.stderr);
-    corner.ok(&["wait", "db", "--timeout", "5s"]);
+    corner.ok(&["wait", "db", "--timeout", "2m"]);
 
     corner.ok(&["start", "cache"]);
     assert_eq!(redis(&corner.variable("REDIS_URL"), &["PING"]), "PONG");

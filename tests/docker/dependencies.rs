@@ -50,6 +50,6 @@ fn a_service_that_cannot_start_fails_up_with_its_last_words_and_leaves_the_other
     let message = ended.stdout + &ended.stderr;
     assert!(message.contains("broken") && message.contains("78") && message.contains("the configuration is missing"), "{message}");
     // `up` does not wait once it cannot succeed.
-    corner.ok(&["wait", "cache", "--timeout", "30s"]);
+    corner.ok(&["wait", "cache", "--timeout", "2m"]);
     assert_eq!(corner.service("broken")["state"], "failed");
 }

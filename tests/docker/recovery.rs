@@ -29,7 +29,7 @@ fn a_killed_service_comes_back_and_dependants_that_want_it_restart_once() {
     corner.until("the worker is another process", 20, || {
         Some(corner.service("worker")).filter(|now| now["state"] == "ready" && now["pid"] != worker)
     });
-    corner.ok(&["wait", "--timeout", "20s"]);
+    corner.ok(&["wait", "--timeout", "2m"]);
 
     assert_eq!(corner.count("worker", "service.restart-due"), 1);
     assert_eq!(corner.count("worker", "service.started"), 2, "{}", corner.ok(&["events"]));

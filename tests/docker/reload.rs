@@ -43,13 +43,13 @@ impl Corner {
 
     fn answer(&self) -> Option<String> {
         let url = self.variable("API_URL");
-        let output = std::process::Command::new("curl").args(["-sf", "-m", "2", &url]).output().unwrap();
+        let output = std::process::Command::new("curl").args(["-sf", "-m", "10", &url]).output().unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     }
 
     fn serves(&self, version: &str) {
         self.until(&format!("version {version} serves"), 30, || self.answer().filter(|answer| answer == version));
-        self.ok(&["wait", "--timeout", "20s"]);
+        self.ok(&["wait", "--timeout", "2m"]);
     }
 
     fn messages(&self, kind: &str) -> Vec<String> {
@@ -189,7 +189,7 @@ fn a_container_gets_the_files_before_again_if_it_does_not_become_ready_with_the_
     // A ready version has been stored by the time that it is watched.
     corner.write("app/run.sh", "echo serving two; exec sleep 1000\n");
     corner.until("two", 30, || (corner.said("serving").last()? == "serving two").then_some(()));
-    corner.ok(&["wait", "--timeout", "20s"]);
+    corner.ok(&["wait", "--timeout", "2m"]);
     corner.write("app/run.sh", "echo broken; exit 3\n");
     corner.until_told("service.reload-failed", 1);
     corner.until("two again", 30, || (corner.said("serving") == ["serving one", "serving two", "serving two"]).then_some(()));
