@@ -1,6 +1,8 @@
 //! Backups of MariaDB: dumps ([`dump`](super::dump)), and databases that are restored from them.
 //!
-//! A restored database is made beside the one in use, counted there, and exchanged with it ([`swap`]).
+//! A restored database is made beside the one in use, counted there, and exchanged with it ([`swap`]). The commands that make
+//! it run in the container, and go on there if the restore is cancelled or its daemon dies: they are ended before anything else is
+//! done with a database of that name.
 
 use std::{
     collections::BTreeMap,
@@ -56,6 +58,29 @@ fi
 echo '+restored' >&2
 "#;
 
+/// Ends the processes that were started for this database: it is one of their arguments. It is not one of this script's. They
+/// cannot start others meanwhile that a later turn does not find.
+const END: &str = r#"
+end() {
+  left=0
+  for process in /proc/[0-9]*; do
+    words=$(tr '\0' '\n' < "$process/cmdline" 2>/dev/null)
+    case "
+$words
+" in *"
+$DEVENV_DATABASE
+"*) kill -KILL "${process#/proc/}" 2>/dev/null; left=1;; esac
+  done
+  return $left
+}
+for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  end && exit 0
+  sleep 0.1
+done
+echo 'processes of an earlier restore do not end' >&2
+exit 1
+"#;
+
 /// Where the container's tools find a server, and as whom.
 pub(super) struct Reach {
     pub(super) host: String,
@@ -101,6 +126,7 @@ impl StagedRestore for MariadbKind {
 
     async fn prepare(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         let mut session = session(site).await?;
+        end_restores(site, &mut session, databases).await?;
         let prepared = swap::prepare(&mut session, databases).await;
         session.close().await;
         prepared.map_err(|error| refused("remove what an earlier restore has left", &error))
@@ -115,6 +141,7 @@ impl StagedRestore for MariadbKind {
 
     async fn revert(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         let mut session = session(site).await?;
+        end_restores(site, &mut session, databases).await?;
         let reverted = swap::revert(&mut session, databases).await;
         session.close().await;
         reverted.map_err(|error| refused(&format!("put the former data of {} back", named(databases)), &error))
@@ -130,6 +157,30 @@ impl StagedRestore for MariadbKind {
 
 fn named(databases: &[String]) -> String {
     databases.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Ends what still works on a restored database that is not in use: the container's processes, then their sessions, whose last
+/// statement would hold up everything else.
+async fn end_restores(site: &ServerSite<'_>, session: &mut Session, databases: &[String]) -> Result<(), BackupError> {
+    let action = "end an earlier restore";
+    for name in databases.iter().map(|database| staged_name(database)) {
+        let request = ExecRequest {
+            command: ["sh", "-c", END].map(str::to_owned).into(),
+            user: Some("0:0".to_owned()),
+            environment: vec![("DEVENV_DATABASE".to_owned(), name.clone())],
+            ..ExecRequest::default()
+        };
+        let output = site.engine.exec(site.container, request).await?;
+        if output.code != 0 {
+            return Err(BackupError::refused(action, words(&String::from_utf8_lossy(&output.stderr))));
+        }
+        let connected = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = {} AND ID <> CONNECTION_ID()", literal(&name));
+        for id in session.rows(&connected).await.map_err(|error| refused(action, &error))?.into_iter().flatten().flatten() {
+            // A session that ends by itself meanwhile is no failure.
+            session.run(&format!("KILL {id}")).await.ok();
+        }
+    }
+    Ok(())
 }
 
 async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged) -> Result<Arrived, BackupError> {
@@ -165,7 +216,9 @@ async fn stage(site: &ServerSite<'_>, database: &MariadbDatabase, part: &Staged)
     let definer = if part.own { String::new() } else { format!("{}@`%`", identifier(&database.owner)) };
     environment.push(("DEVENV_DEFINER".to_owned(), definer));
     let user = Some(reach.system_user.to_owned());
-    let request = ExecRequest { command: shell(RESTORE), user, environment, input: Some(input), ..ExecRequest::default() };
+    // The name is an argument of the shell and of the client, by which they are found.
+    let command = shell(RESTORE).into_iter().chain([new.clone()]).collect();
+    let request = ExecRequest { command, user, environment, input: Some(input), ..ExecRequest::default() };
     let output = site.engine.exec(site.container, request).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.code != 0 || !said.lines().any(|line| line == "+restored") {

@@ -192,7 +192,7 @@ async fn a_lease_is_a_private_full_copy_that_is_removed_with_its_holder() {
     let left = format!(
         "select (select count(*) from information_schema.schemata where schema_name = '{name}') + (select count(*) from mysql.db where replace(db, '\\\\', '') = '{name}')"
     );
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if root.rows(&left).await.unwrap()[0][0].as_deref() == Some("0") {
             return;
         }
@@ -248,6 +248,50 @@ async fn a_dump_is_restored_beside_the_database_in_use_and_replaces_it() {
         assert_eq!(left[0][0].as_deref(), Some("0"));
     }
     assert!(server.apply().await.unwrap().iter().all(|entry| entry.state == LedgerState::Applied));
+}
+
+/// Its command in the container would go on with the database of that name that the next restore makes.
+#[tokio::test]
+async fn a_cancelled_restore_does_nothing_to_the_next_one() {
+    let server = Server::start().await;
+    let site = ServerSite {
+        service: &server.service,
+        engine: engine().await,
+        container: &server.running.0,
+        vault: &server.vault,
+        authority: Path::new("/nonexistent"),
+    };
+    let names = ["app".to_owned()];
+    let dump = |text: &str, own: bool| {
+        let file = server.project.path().join("dump.sql");
+        fs::write(&file, text).unwrap();
+        Staged { database: Some("app".to_owned()), file, own }
+    };
+    let schema = format!("table_schema = '{}'", crate::backup::staged_name("app"));
+    let tables = format!("select group_concat(table_name order by 1) from information_schema.tables where {schema}");
+    let slept = "select count(*) from information_schema.processlist where info like 'do sleep%'";
+    for own in [true, false] {
+        MariadbKind.prepare(&site, &names).await.unwrap();
+        let slow = dump("create table begun (id int);\ndo sleep(600);\ncreate table late (id int);\n", own);
+        let sleeps = async {
+            while server.as_root(&tables).await != "begun" || server.as_root(slept).await != "1" {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            staged = MariadbKind.stage(&site, &slow) => panic!("it sleeps for ten minutes: {staged:?}"),
+            () = sleeps => {}
+        }
+        MariadbKind.revert(&site, &names).await.unwrap();
+        assert_eq!((server.as_root(&tables).await.as_str(), server.as_root(slept).await.as_str()), ("", "0"), "own: {own}");
+        let next = dump("create table next (id int);\n", own);
+        MariadbKind.stage(&site, &next).await.unwrap();
+        let processes =
+            crate::probe::real_tests::docker(&["exec", &server.running.0, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]);
+        let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
+        assert!(!processes.contains(" restored ") && server.as_root(&tables).await == "next", "own: {own}: {processes}");
+        MariadbKind.revert(&site, &names).await.unwrap();
+    }
 }
 
 #[tokio::test]
