@@ -111,9 +111,12 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// How often a directory is removed into which something is written at the same time.
+const REMOVALS: usize = 100;
+
 fn remove(path: &Path) -> io::Result<()> {
     let removed = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(found) if found.is_dir() => remove_directory(path),
         Ok(_) => std::fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -121,4 +124,16 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// A thread that writes for a cancelled operation may still make a file in it.
+fn remove_directory(path: &Path) -> io::Result<()> {
+    let mut removed = std::fs::remove_dir_all(path);
+    for _ in 1..REMOVALS {
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => removed = std::fs::remove_dir_all(path),
+            other => return other,
+        }
+    }
+    removed
 }
