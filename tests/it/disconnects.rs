@@ -118,10 +118,12 @@ fn a_cancelled_operation_reports_that_its_steps_are_undone() {
     let daemon = world.up();
     // The first volume has been made by then.
     let gate = Gate::at_nth(&daemon.engine, 2, |call| call.operation == "create_volume");
-    let save = daemon.spawn("snapshot save one");
+    let mut save = daemon.spawn("snapshot save one");
     gate.wait();
     save.signal(Signal::INT);
-    std::thread::sleep(NOTICE);
+    save.until_it_says("cancelling the operation");
+    // The daemon may not have got that yet, so it is asked once more, which changes nothing.
+    daemon.cancel_operations();
     gate.open();
     let ended = save.ended();
     assert_eq!(ended.code, Some(130));

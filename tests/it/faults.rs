@@ -1,13 +1,14 @@
 //! Faults and the operations that they would block.
 
-use std::time::{Duration, Instant};
-
 use devenv_engine::Engine;
 
-use crate::world::{TestDaemon, World, until};
+use crate::world::{PATIENT_SHOP, TestDaemon, World, until};
 
-/// A paused service does not stop within its grace, which is 10 s.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// A world in which a service that is held still does not stop, however long a test waits.
+fn patient(world: World) -> World {
+    world.write("profiles/shop.yaml", PATIENT_SHOP);
+    world
+}
 
 fn is_paused(daemon: &TestDaemon) -> bool {
     daemon.engine.describe().contains(" paused with ")
@@ -19,15 +20,13 @@ fn faults(daemon: &TestDaemon) -> usize {
 
 #[test]
 fn a_persistent_pause_is_undone_for_a_restart_and_injected_again_after_it() {
-    let world = World::without_agents();
+    let world = patient(World::without_agents());
     let daemon = world.up();
     let injected = daemon.expect(0, "chaos inject pause db --set persist=true --for 1h");
     assert!(is_paused(&daemon), "{}{}\n{}", injected.stdout, injected.stderr, daemon.engine.describe());
     for line in ["restart db", "stop db"] {
         daemon.engine.take_calls();
-        let began = Instant::now();
         daemon.expect(0, line);
-        assert!(began.elapsed() < AT_ONCE, "`{line}` took {:?}", began.elapsed());
         let calls = daemon.engine.take_calls();
         let first =
             |name: &str| calls.iter().position(|call| call.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {calls:?}"));
@@ -45,7 +44,7 @@ fn a_persistent_pause_is_undone_for_a_restart_and_injected_again_after_it() {
 
 #[test]
 fn a_pause_that_does_not_persist_ends_with_a_restart() {
-    let world = World::without_agents();
+    let world = patient(World::without_agents());
     let daemon = world.up();
     daemon.expect(0, "chaos inject pause db --for 1h");
     assert!(is_paused(&daemon));
@@ -56,12 +55,10 @@ fn a_pause_that_does_not_persist_ends_with_a_restart() {
 /// Restoring data is an operation, and would wait for the one that takes the environment down.
 #[test]
 fn a_fault_that_puts_data_back_does_not_hold_up_down() {
-    let world = World::without_agents();
+    let world = patient(World::without_agents());
     let daemon = world.up();
     daemon.expect(0, "chaos inject remove db --set volumes=true --set restore=true --for 1h");
-    let began = Instant::now();
     daemon.expect(0, "down");
-    assert!(began.elapsed() < AT_ONCE, "took {:?}", began.elapsed());
     daemon.expect(0, "up shop");
     daemon.expect(0, "chaos heal");
     assert_eq!(faults(&daemon), 0);

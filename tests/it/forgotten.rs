@@ -14,6 +14,10 @@ fn kept(world: &World, daemon: &TestDaemon) -> (usize, usize) {
 /// Brings an environment up, lets clients watch it, and removes it. Returns when they have ended.
 fn come_and_go(world: &World, daemon: &TestDaemon) {
     daemon.expect(0, "up shop");
+    // The daemon has one thread: with the second answer it has seen that the command's connection is closed.
+    for _ in 0..2 {
+        daemon.status("default");
+    }
     let (running, files) = kept(world, daemon);
     assert!(files > 0, "it has open files");
     let watching = ["logs --follow", "events --follow", "events --follow --json"].map(|line| daemon.spawn(line));

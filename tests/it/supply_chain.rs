@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -27,11 +27,17 @@ impl Bench {
         self.root.path().join(path)
     }
 
-    /// Puts a shell script in the place of a program.
+    /// Puts a shell script in the place of a program. Another process writes it: a program that another test starts at this moment
+    /// has this process's open files for an instant, and what is open for writing cannot be executed.
     fn program(&self, name: &str, script: &str) {
-        let path = self.at("bin").join(name);
-        fs::write(&path, format!("#!/bin/bash\n{script}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut write = Command::new("sh")
+            .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+            .arg(self.at("bin").join(name))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        write!(write.stdin.take().unwrap(), "#!/bin/bash\n{script}\n").unwrap();
+        assert!(write.wait().unwrap().success());
     }
 
     fn run(&self, directory: &str, program: &str, arguments: &[&str]) -> Output {
@@ -140,7 +146,7 @@ fn a_jar_with_another_digest_or_one_more_jar_builds_no_image() {
     let recipe = |fetches: &str| {
         bench.program("ivy", fetches);
         // In front of the script that would call the real one.
-        fs::copy(bench.at("bin/ivy"), bench.at("images/tools/ivy")).unwrap();
+        assert!(Command::new("cp").arg(bench.at("bin/ivy")).arg(bench.at("images/tools/ivy")).status().unwrap().success());
         let _ = fs::remove_dir_all(bench.at("images/kafka/libs"));
         bench.run("images/kafka", "prepare", &[])
     };

@@ -9,7 +9,6 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,13 +21,14 @@ const ALICE: u32 = 54_321;
 const MALLORY: u32 = 54_322;
 const MARK: &str = "mArK3d-5ecret";
 
-/// Alice's runtime directory is in a place that all tests share, so they use it one after another.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Alice's runtime directory is in a place that all tests share, also those of another checkout that are run at the same time. So
+/// they use it one after another: who has locked this file.
+const ALONE: &str = "/tmp/devenv-users.lock";
 
 /// A directory in which every user may make something, and the binary where every user may run it.
 struct Machine {
     root: TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _alone: fs::File,
 }
 
 impl Machine {
@@ -37,11 +37,14 @@ impl Machine {
         if !fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
             return None;
         }
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = fs::File::options().write(true).create(true).truncate(false).open(ALONE).unwrap();
+        alone.lock().unwrap();
         let root = tempfile::Builder::new().prefix("devenv-users-").tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let (built, program) = (env!("CARGO_BIN_EXE_devenv"), root.path().join("devenv"));
-        fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
+        // Another process copies it: what this one has open for writing could not be executed while another test starts a program.
+        let copy = || assert!(Command::new("cp").arg(built).arg(&program).status().unwrap().success());
+        fs::hard_link(built, &program).unwrap_or_else(|_| copy());
         Some(Self { root, _alone: alone })
     }
 

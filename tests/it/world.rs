@@ -41,6 +41,20 @@ services:
     depends_on: { db: ready, cache: ready }
 "#;
 
+/// As [`SHOP`], with services that have an hour to stop: one that is held still keeps whatever waits for its stop.
+pub(crate) const PATIENT_SHOP: &str = r#"
+services:
+  db:
+    container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
+    stop: { grace: 1h }
+  cache:
+    container: { image: "data:1", volumes: [{ source: keys, target: /keys }] }
+    stop: { grace: 1h }
+  api:
+    container: { image: "api:1" }
+    depends_on: { db: ready, cache: ready }
+"#;
+
 pub(crate) struct World {
     /// In memory where possible, because the daemon syncs every state file.
     directory: TempDir,

@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::TestDaemon;
 
-/// Commands of these tests take far less.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Commands of these tests take far less, but not on a machine that does something else. One that waits for what never comes
+/// takes longer.
+const DEADLINE: Duration = Duration::from_mins(2);
 
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -95,10 +96,21 @@ impl Running {
     }
 
     /// The first line of its output; the rest stays for [`Self::ended`].
-    #[expect(clippy::unbuffered_bytes, reason = "a buffer would take more than the line")]
     pub(crate) fn first_line(&mut self) -> String {
-        let bytes = self.child.stdout.as_mut().unwrap().bytes();
-        String::from_utf8(bytes.map(Result::unwrap).take_while(|byte| *byte != b'\n').collect()).unwrap()
+        next_line(self.child.stdout.as_mut().unwrap()).expect("a line of output")
+    }
+
+    /// Waits until it prints these words among its messages; later ones stay for [`Self::ended`].
+    #[track_caller]
+    pub(crate) fn until_it_says(&mut self, words: &str) {
+        let mut said = Vec::new();
+        while let Some(line) = next_line(self.child.stderr.as_mut().unwrap()) {
+            if line.contains(words) {
+                return;
+            }
+            said.push(line);
+        }
+        panic!("`devenv {}` does not say `{words}`: {said:?}", self.line);
     }
 
     pub(crate) fn is_over(&mut self) -> bool {
@@ -129,6 +141,14 @@ impl Running {
         assert!(!is_late, "`devenv {}` did not end; {stdout}{stderr}", self.line);
         Ended { code: status.code(), stdout, stderr }
     }
+}
+
+/// `None` at the end.
+#[expect(clippy::unbuffered_bytes, reason = "a buffer would take more than the line")]
+fn next_line(pipe: &mut impl Read) -> Option<String> {
+    let mut bytes = pipe.bytes().map(Result::unwrap).peekable();
+    bytes.peek()?;
+    Some(String::from_utf8(bytes.take_while(|byte| *byte != b'\n').collect()).unwrap())
 }
 
 /// Reads while the command runs: a full pipe would stop it.

@@ -32,7 +32,7 @@ pub(crate) struct TestDaemon {
 impl TestDaemon {
     /// Uses the directories `state` and `run` below `root`. Returns when the daemon serves.
     pub(crate) fn start(engine: FakeEngine, root: &Path, project: &Path) -> Self {
-        let late = Instant::now() + Duration::from_secs(10);
+        let late = Instant::now() + Duration::from_mins(1);
         loop {
             // A command that another test starts at this moment holds copies of all open files, including locks, until it
             // executes another program. So the lock of the former daemon may be released a little late.
@@ -104,13 +104,25 @@ impl TestDaemon {
         Some(last.state.to_string())
     }
 
+    /// Asks every operation in progress to stop. They have been asked when this returns.
+    pub(crate) fn cancel_operations(&self) {
+        for operation in self.operations().into_iter().filter(|operation| !operation.state.has_ended()) {
+            self.ask(async |client| client.cancel_operation(&operation.id).await);
+        }
+    }
+
     fn operations(&self) -> Vec<Operation> {
         self.ask(async |client| client.operations().await).operations
     }
 
-    /// Whether the daemon has ended by itself.
+    /// Whether the daemon has ended, or is about to end, by itself. In the latter case it waits for that.
     pub(crate) fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+        // It removes its socket before it stops the operations in progress, and their clients end before it does.
+        if self.root.join("run/devenv.sock").exists() {
+            return false;
+        }
+        super::until("a daemon without a socket ends", || self.thread.as_ref().is_none_or(JoinHandle::is_finished));
+        true
     }
 
     /// Stops the daemon as `devenv daemon stop` does.

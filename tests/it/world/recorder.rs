@@ -105,8 +105,10 @@ fn move_paths(root: &Path, place: &Path) {
 }
 
 fn copy(from: &Path, to: &Path) {
+    // A blocking thread may remove a directory at this moment.
+    let Ok(entries) = fs::read_dir(from) else { return };
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().flatten() {
+    for entry in entries.flatten() {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
