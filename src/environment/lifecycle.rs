@@ -217,7 +217,7 @@ mod tests {
         assert!(former.get().is_ok(), "the registry owns it");
         environments.forget(&id).await.unwrap();
         assert!(former.get().is_err() && runtime.strong_count() == 0);
-        let limit = Duration::from_secs(5);
+        let limit = Duration::from_mins(1);
         tokio::time::timeout(limit, ended).await.unwrap();
         assert!(tokio::time::timeout(limit, waits).await.unwrap().unwrap().is_err());
         assert!(faults.heal(&[]).await.unwrap().is_empty());
@@ -234,7 +234,7 @@ mod tests {
         let before = environment.handle.record().await.unwrap();
         let restarts = tokio::spawn(environments.clone().restart_failed(stop.clone()));
         environment.tasks.spawn("metrics", async { panic!("no such metric") });
-        let again = tokio::time::timeout(Duration::from_secs(10), async {
+        let again = tokio::time::timeout(Duration::from_mins(1), async {
             loop {
                 let now = environments.get(&environment.id).unwrap();
                 if environment.handle.record().await.is_err() && now.handle.record().await.is_ok() {

@@ -99,7 +99,7 @@ mod tests {
             UpMessage::Failed(ApiError::new(ErrorCode::Failed, "it is being removed"))
         };
         let answer = stream_events_since(events.1, progress.1, work).into_body();
-        let text = tokio::time::timeout(Duration::from_secs(5), axum::body::to_bytes(answer, 1 << 20)).await.unwrap().unwrap();
+        let text = tokio::time::timeout(Duration::from_mins(1), axum::body::to_bytes(answer, 1 << 20)).await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&text).contains("it is being removed"));
     }
 }

@@ -122,14 +122,17 @@ mod tests {
         let error = runtime.block_on(within(long, SHORT, "reading has not ended", stalls)).unwrap_err();
         assert!(error.kind() == io::ErrorKind::TimedOut && error.to_string().starts_with("the disk has answered nothing"), "{error}");
         release.send(()).unwrap();
-        let reads = || {
-            for _ in 0..20 {
+        // Twice as long as nothing may happen, and that is long enough for a thread that waits for its turn on a busy machine.
+        let stalled_after = SHORT * 20;
+        let reads = move || {
+            let began = Instant::now();
+            while began.elapsed() < stalled_after * 2 {
                 std::thread::sleep(SHORT / 5);
                 progressed();
             }
             7
         };
-        assert_eq!(runtime.block_on(within(long, SHORT, "reading has not ended", reads)).unwrap(), 7);
+        assert_eq!(runtime.block_on(within(long, stalled_after, "reading has not ended", reads)).unwrap(), 7);
         // What reads the file reports for itself.
         let reads = || {
             crate::read_bounded(std::path::Path::new("/proc/self/status"), 1 << 20)

@@ -110,7 +110,7 @@ fn properties(limits: Limits) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+    use std::{fs, path::Path};
 
     use super::*;
 
@@ -134,9 +134,10 @@ mod tests {
         let program = directory.path().join("systemd-run");
         let launch = launch(directory.path());
         assert_eq!(scope(&launch, Some(path)).unwrap_err(), "`systemd-run` is not in its PATH");
+        // In another process: what this one has open for writing could not be executed while another test starts a program.
         let write = |text: &str| {
-            fs::write(&program, text).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            let script = r#"printf %s "$1" >"$0" && chmod 755 "$0""#;
+            assert!(Command::new("sh").args(["-c", script]).arg(&program).arg(text).status().unwrap().success());
         };
         write("#!/bin/sh\nexit 1\n");
         assert!(scope(&launch, Some(path)).unwrap_err().contains("fails"));

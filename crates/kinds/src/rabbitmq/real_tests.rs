@@ -82,7 +82,7 @@ async fn virtual_hosts_definitions_messages_and_leases_are_what_the_profile_says
     let queues: Value = api.get(&format!("queues/{}", variables["QUEUE_APP_VHOST"])).await.unwrap();
     assert_eq!(queues[0]["name"], "jobs");
     part.give_back().await;
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if api.find::<Value>("vhosts/devenv_lease_abc").await.unwrap().is_none() {
             return;
         }
@@ -179,7 +179,7 @@ async fn confirmed_messages_survive_a_kill() {
                 found += 1;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), all).await.expect("the queue answers");
+        tokio::time::timeout(std::time::Duration::from_mins(1), all).await.expect("the queue answers");
         found
     };
     for queue in ["first", "second"] {
@@ -187,7 +187,7 @@ async fn confirmed_messages_survive_a_kill() {
         kill().await;
         // A broker that is slow to ask the queue counts nothing.
         let counted = async { while open().await.waiting(queue).await.unwrap() != 50 {} };
-        tokio::time::timeout(std::time::Duration::from_secs(10), counted).await.expect("a ready broker counts what its queues hold");
+        tokio::time::timeout(std::time::Duration::from_mins(1), counted).await.expect("a ready broker counts what its queues hold");
         assert_eq!(read(queue).await, 50);
     }
 
