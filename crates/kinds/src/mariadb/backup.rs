@@ -124,6 +124,15 @@ impl StagedRestore for MariadbKind {
         stage(site, database, part).await
     }
 
+    async fn interrupt(&self, site: &ServerSite<'_>, databases: &[String]) -> bool {
+        if let Ok(mut session) = session(site).await {
+            // One that cannot be ended now is ended by the next call, or by the revert, which reports the error.
+            let _ = end_restores(site, &mut session, databases).await;
+            session.close().await;
+        }
+        true
+    }
+
     async fn prepare(&self, site: &ServerSite<'_>, databases: &[String]) -> Result<(), BackupError> {
         let mut session = session(site).await?;
         end_restores(site, &mut session, databases).await?;
