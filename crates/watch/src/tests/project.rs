@@ -1,6 +1,14 @@
 //! A small project of real files whose changes a test observes.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio::time::timeout;
 
@@ -11,7 +19,36 @@ const QUIET: Duration = Duration::from_millis(250);
 /// Even a busy machine observes a change within this time.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// A pause that a writer makes between two steps of one save is shorter.
+const HELD_UP: Duration = Duration::from_millis(10);
+
+/// Whether this machine holds threads up for longer than a writer pauses: then a save of several steps may be observed in parts.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn watched() -> Self {
+        let busy = Arc::new(AtomicBool::new(false));
+        let noticed = Arc::downgrade(&busy);
+        std::thread::spawn(move || {
+            let mut last = Instant::now();
+            while let Some(busy) = noticed.upgrade() {
+                std::thread::sleep(Duration::from_millis(1));
+                if last.elapsed() > HELD_UP {
+                    busy.store(true, Ordering::Relaxed);
+                }
+                last = Instant::now();
+            }
+        });
+        Self(busy)
+    }
+
+    fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 pub(super) struct Project {
+    busy: Busy,
     pub(super) directory: tempfile::TempDir,
     pub(super) watcher: Watcher,
     pub(super) observations: mpsc::Receiver<Observation>,
@@ -37,7 +74,7 @@ impl Project {
         let (watcher, observations, extent) = Watcher::start_within(root, vec![rule], watches).await;
         // First bytes are read in the background; a touch before that would count.
         watcher.read_first_bytes();
-        Self { directory, watcher, observations, extent }
+        Self { busy: Busy::watched(), directory, watcher, observations, extent }
     }
 
     pub(super) fn path(&self, path: &str) -> PathBuf {
@@ -48,13 +85,27 @@ impl Project {
         timeout(DEADLINE, self.observations.recv()).await.expect("an observation within the deadline").unwrap()
     }
 
-    /// The files of exactly one change.
+    /// The files of exactly one change; on a busy machine, of its parts.
     pub(super) async fn one_change(&mut self, what: &str) -> Vec<String> {
         let Ok(Some(Observation::Changed(change))) = timeout(DEADLINE, self.observations.recv()).await else {
             panic!("{what}: no change");
         };
-        self.nothing_after(what, &change.paths).await;
-        change.paths.iter().map(|path| path.strip_prefix(self.directory.path()).unwrap().display().to_string()).collect()
+        let mut paths = change.paths;
+        while self.busy.is() {
+            let Ok(Some(more)) = timeout(QUIET, self.observations.recv()).await else { break };
+            let Observation::Changed(part) = more else { panic!("{what}: {more:?}") };
+            paths.extend(part.paths);
+            paths.sort();
+            paths.dedup();
+        }
+        self.nothing_after(what, &paths).await;
+        paths.iter().map(|path| path.strip_prefix(self.directory.path()).unwrap().display().to_string()).collect()
+    }
+
+    /// As [`Self::nothing`], after several steps of which a busy machine may show some.
+    pub(super) async fn nothing_of_all(&mut self, what: &str) {
+        while self.busy.is() && timeout(QUIET, self.observations.recv()).await.is_ok() {}
+        self.nothing(what).await;
     }
 
     pub(super) async fn nothing(&mut self, what: &str) {
