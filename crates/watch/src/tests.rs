@@ -1,6 +1,7 @@
 //! The ways in which real editors and tools write, on real files, each with the exact number of changes.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::Write,
     os::unix::fs::{PermissionsExt, symlink},
@@ -210,15 +211,17 @@ async fn a_burst_is_one_change() {
             last = Instant::now();
         }
         let allowed = 1 + pauses + began.elapsed().as_secs() / LONGEST_BURST.as_secs();
-        let (mut files, mut changes) = (0, 0);
-        while files < count {
+        let (mut files, mut reported, mut changes) = (HashSet::new(), 0, 0);
+        while files.len() < count {
             let Observation::Changed(change) = project.next().await else { panic!("only changes are expected") };
-            files += change.paths.len();
+            reported += change.paths.len();
+            files.extend(change.paths);
             changes += 1;
         }
-        assert_eq!(files, count, "each file once");
+        // A file in whose middle the test paused may have been read before and after the pause.
+        assert!(reported <= count + pauses as usize, "{reported} files are reported instead of {count}, with {pauses} pauses");
         assert!(changes <= allowed, "{changes} changes with {pauses} pauses in {:?}", began.elapsed());
-        project.nothing("the burst's next part").await;
+        project.nothing_of_all("the burst's next part").await;
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 const HELD_UP: Duration = Duration::from_millis(10);
 
 /// Whether this machine holds threads up for longer than a writer pauses: then a save of several steps may be observed in parts.
-struct Busy(Arc<AtomicBool>);
+pub(super) struct Busy(Arc<AtomicBool>);
 
 impl Busy {
     fn watched() -> Self {
@@ -42,13 +42,13 @@ impl Busy {
         Self(busy)
     }
 
-    fn is(&self) -> bool {
+    pub(super) fn is(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 pub(super) struct Project {
-    busy: Busy,
+    pub(super) busy: Busy,
     pub(super) directory: tempfile::TempDir,
     pub(super) watcher: Watcher,
     pub(super) observations: mpsc::Receiver<Observation>,
