@@ -1,56 +1,179 @@
 #!/usr/bin/env python3
 """The same SQL scripts by `psql -f` and by devenv, each into a fresh database: the dumps must be equal.
 
-    benches/psql_differential.py [--binary PATH] [--count 200] [--seed 1] [--scripts DIRECTORY [--keep DIRECTORY]]
+    benches/psql_differential.py [--binary PATH] [--count 200] [--seed 1]
+    benches/psql_differential.py [--binary PATH] --scripts DIRECTORY [--setup FILE] [--admin] [--keep DIRECTORY] [--jobs 2]
 
 Without --scripts, `--count` scripts are generated (see psql_scripts.py). With it, the scripts are the `.sql` files of a directory, such
-as PostgreSQL's own regression scripts (src/test/regress/sql in its source); what a script expects to fail, or needs from another
+as PostgreSQL's own regression scripts (src/test/regress/sql in its source). What a script expects to fail, or needs from another
 script, is removed from it first: the statements that psql reports as failed, until it reports none. A script whose effect differs between
 two runs of psql (times, random numbers) is left out, and so is one that psql itself refuses.
 
-devenv may refuse a script with a reason; it must never apply one to another effect. Prints what was refused and what differs.
+--setup    a script that fills the template of every database, such as the regression suite's test_setup.sql; its errors are ignored
+--admin    scripts run as the superuser (`admin_init`) instead of as the database's owner (`init`); the dump includes roles then
+--keep     what psql applies of each script, the dump of its effect, and the verdicts. A later run with the same directory starts
+           from there: it prepares nothing twice, and does not repeat a verdict on the same binary.
+--only     names of scripts, separated by commas
+
+Every job has a server of its own. A script is applied by `devenv init` to a database that psql made afresh, so one script cannot spoil
+another. devenv may refuse a script with a reason; it must never apply one to another effect. Prints each script that is refused or differs.
 Exit status: 0 no dump differs, 1 one does.
 """
-import argparse, concurrent.futures, re, sys, time
+import argparse, concurrent.futures, hashlib, json, queue, re, subprocess, sys, threading, time
+from collections import Counter
 from pathlib import Path
 
-from corner import Corner, Failed, sh
+from corner import Corner, Failed
 from psql_scripts import generate
 
-PASSES = 25
-# Databases that one `up` adds: their scripts have to be applied within the service's time to become ready.
-BATCH = 25
-FAILED = re.compile(r"psql:[^:\n]*:(\d+): (?:ERROR|error)[^\n]*")
+PASSES = 60
+SECONDS = 240
+# The most lines of data of a COPY that is refused.
+DATA = 60
+FAILED = re.compile(r"psql:[^:\n]*:(\d+): (?:ERROR|error|could not)[^\n]*")
 STATEMENT = re.compile(r"psql:[^:\n]*:(\d+): STATEMENT:  (.*?)(?=\npsql:|\Z)", re.S)
 # Differs between equal databases: comments, random tokens of pg_dump, settings of the session.
 NOISE = re.compile(r"^(\\(un)?restrict |--|SET |SELECT pg_catalog.set_config|$)|SCHEMA public")
 
+# Databases, roles and settings of the whole server are as they were before the script.
+FUNCTIONS = r"""
+administer() { psql -h /var/run/postgresql -U postgres "$@"; }
+fresh() {
+administer -Xqt -d d > /dev/null 2>&1 <<'END'
+select format('rollback prepared %L', gid) from pg_prepared_xacts where database = current_database() \gexec
+END
+administer -Xqt -d postgres > /dev/null <<'END'
+select format('drop database %I with (force)', datname) from pg_database where datname not in ('postgres', 'template0', 'template1', 'setup') \gexec
+select format('drop tablespace %I', spcname) from pg_tablespace where spcname !~ '^pg_' \gexec
+select format('drop owned by %I cascade', rolname) from pg_roles where rolname !~ '^pg_' and rolname not in (select name from kept_role) \gexec
+select format('drop role %I', rolname) from pg_roles where rolname !~ '^pg_' and rolname not in (select name from kept_role) \gexec
+alter role d reset all;
+alter role postgres reset all;
+alter system reset all;
+select pg_reload_conf();
+\set ON_ERROR_STOP on
+create database d owner d template setup encoding 'UTF8';
+END
+}
+dump() {
+    pg_dump -h /var/run/postgresql -U postgres --lock-wait-timeout=30s --no-owner --no-privileges -N devenv d
+    if [ "$ADMIN" ]; then
+        pg_dumpall -h /var/run/postgresql -U postgres --globals-only --no-role-passwords
+        administer -Xqt -d postgres -c 'select datname from pg_database order by 1'
+    fi
+}
+# Without `-q`, which hides that a `\\d` finds nothing.
+reference() { timeout "$LIMIT" psql -h /var/run/postgresql -d d -X -o /dev/null "$@" -f /tmp/differential.sql < /dev/null; }
+"""
+SETUP = """
+administer -Xq -d postgres -c 'create database setup' > /dev/null
+administer -Xq -d setup -o /dev/null -f /tmp/differential.sql > /dev/null 2>&1
+administer -Xq -v ON_ERROR_STOP=1 -d setup -c 'alter schema public owner to d' -c 'grant all on schema public to public' \
+    -c 'grant all on all tables in schema public to public' -c 'grant all on all sequences in schema public to public'
+administer -Xq -v ON_ERROR_STOP=1 -d postgres -c 'create table if not exists kept_role as select rolname::text as name from pg_roles'
+"""
+# Runs psql twice; the dump of the second run follows the first one.
+TWICE = """
+for run in first second; do
+    fresh || exit 5
+    reference -v ON_ERROR_STOP=1 > /tmp/differential.err 2>&1 || { tail -n 3 /tmp/differential.err; exit 4; }
+    dump > "/tmp/differential.$run" || exit 5
+done
+cat /tmp/differential.first
+echo '@@@'
+cat /tmp/differential.second
+"""
 
-class Server:
-    """The PostgreSQL of the corner, reached inside its container with psql."""
 
-    def __init__(self, corner):
-        self.container = corner.json("status")["services"][0]["container"]
+class LeftOut(Exception):
+    """Why a script is not compared."""
 
-    def run(self, *command, user="postgres", **kw):
-        return sh(["docker", "exec", "-u", user, "-e", "PGPASSWORD=reference", self.container, *command], timeout=300, **kw)
 
-    def administer(self, *statements):
-        commands = [part for statement in statements for part in ("-c", statement)]
-        self.run("psql", "-Xq", "-h", "/var/run/postgresql", "-U", "postgres", "-d", "postgres", *commands, ok=0)
+class Worker:
+    """A corner with a server, used by one thread."""
 
-    def fresh(self, name):
-        self.administer(f'drop database if exists "{name}"', f"create database \"{name}\" owner reference encoding 'UTF8'")
+    def __init__(self, binary, admin, setup):
+        place = "admin_init" if admin else "init"
+        text = f"""\
+services:
+  db:
+    postgres:
+      version: "17"
+      settings: {{ fsync: "off", full_page_writes: "off", log_connections: "on", max_prepared_transactions: "4", lc_messages: "C" }}
+      {place}: [scripts/current.sql]
+      databases: {{ d: {{}} }}
+"""
+        self.corner = Corner(binary, {"profiles/default.yaml": text, "scripts/current.sql": "\n"})
+        self.admin = admin
+        try:
+            self.corner.run("up")
+            self.container = self.corner.json("status")["services"][0]["container"]
+            self.password = self.corner.environment()["PGPASSWORD"]
+            self.shell(SETUP, setup, ok=0)
+        except BaseException:
+            self.corner.close()
+            raise
 
-    def psql(self, name, path, *options):
-        """Standard error of `psql -f`, and whether it ended well."""
-        self.fresh(name)
-        done = self.run("psql", "-X", "-q", "-o", "/dev/null", *options, "-h", "127.0.0.1", "-U", "reference", "-d", name, "-f", path)
-        return done.stderr, done.returncode == 0
+    def shell(self, script, data=None, ok=None):
+        """Runs a shell script in the container, with `data` as /tmp/differential.sql. Its output is text that has all bytes."""
+        variables = {"PGUSER": "postgres" if self.admin else "d", "PGPASSWORD": self.password, "LIMIT": SECONDS, "ADMIN": "yes" if self.admin else ""}
+        given = [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
+        command = ["docker", "exec", "-i", "-u", "postgres", *given, self.container, "bash", "-c", f"cat > /tmp/differential.sql\n{FUNCTIONS}\n{script}"]
+        done = subprocess.run(command, input=data or b"", capture_output=True, timeout=3 * SECONDS + 120)
+        done.stdout, done.stderr = done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
+        if ok is not None and done.returncode != ok:
+            raise Failed(f"{script} exited {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
+        return done
 
-    def dump(self, name):
-        done = self.run("pg_dump", "-h", "/var/run/postgresql", "-U", "postgres", "--no-owner", "--no-privileges", "-N", "devenv", name, ok=0)
-        return [line for line in done.stdout.splitlines() if not NOISE.search(line)]
+    def reduced(self, data):
+        """What psql applies of a script without an error."""
+        text = data.decode("latin-1")
+        for _ in range(PASSES):
+            done = self.shell("fresh || exit 5\nreference -b", text.encode("latin-1"))
+            if done.returncode == 5:
+                raise Failed(f"the server cannot be reset: {done.stderr[-600:]}")
+            if done.returncode == 124:
+                raise LeftOut(f"psql takes more than {SECONDS} s")
+            if not FAILED.search(done.stderr):
+                return text.encode("latin-1")
+            shorter = without_failures(text, done.stderr)
+            if shorter == text:
+                raise LeftOut("psql reports an error that belongs to no line: " + FAILED.search(done.stderr).group(0))
+            text = shorter
+        raise LeftOut(f"psql reports errors after {PASSES} passes: {done.stderr[-600:]}")
+
+    def reference(self, data):
+        """The dump that two runs of psql agree upon."""
+        done = self.shell(TWICE, data)
+        if done.returncode == 5:
+            raise Failed(f"the server cannot be reset or dumped: {done.stderr[-600:]}")
+        if done.returncode:
+            raise LeftOut(f"psql -v ON_ERROR_STOP=1 refuses it ({done.returncode}): {(done.stdout + done.stderr).strip()[-300:]}")
+        first, second = (cleaned(text) for text in done.stdout.split("@@@\n"))
+        if first != second:
+            raise LeftOut("two runs of psql differ")
+        return first
+
+    def applied(self, data):
+        """The dump of what devenv makes of a script, or nothing and why it is refused; whether it was staged; seconds."""
+        self.shell("fresh", ok=0)
+        (self.corner.project / "scripts/current.sql").write_bytes(data)
+        # `--since` counts whole seconds.
+        since, began = str(int(time.time())), time.monotonic()
+        done = self.corner.run("init", "db", ok=None, timeout=3 * SECONDS)
+        took = time.monotonic() - began
+        logs = subprocess.run(["docker", "logs", "--since", since, self.container], capture_output=True, timeout=60)
+        staged = b"application_name=devenv staged script" in logs.stdout + logs.stderr
+        if done.returncode:
+            return None, done.stderr.strip(), staged, took
+        return cleaned(self.shell("dump", ok=0).stdout), "", staged, took
+
+    def close(self):
+        self.corner.close()
+
+
+def cleaned(dump):
+    return [line for line in dump.split("\n") if not NOISE.search(line)]
 
 
 def without_failures(text, stderr):
@@ -58,70 +181,92 @@ def without_failures(text, stderr):
     lines = text.split("\n")
     gone = {int(match.group(1)) for match in FAILED.finditer(stderr)}
     for match in STATEMENT.finditer(stderr):
-        last = int(match.group(1))
-        gone.update(range(last - match.group(2).rstrip("\n").count("\n"), last + 1))
+        last, statement = int(match.group(1)), match.group(2).rstrip("\n").split("\n")
+        # Comments and empty lines before a statement are no part of it, and may be missing inside.
+        first = next((number for number in range(last, max(0, last - 300), -1) if statement[0].strip() in lines[number - 1]), last)
+        first = min(first, last - len(statement) + 1)
         if re.search(r"from\s+stdin", match.group(2), re.I):
-            end = next((number for number in range(last, len(lines)) if lines[number] == "\\."), None)
-            if end is not None:
-                gone.update(range(last, end + 2))
+            end = first + len(statement) - 1
+            if end >= last:
+                # Refused before its data, which follow.
+                last = next((number for number in range(last, min(last + DATA, len(lines) + 1)) if lines[number - 1] == "\\."), last)
+            elif lines[last - 1] != "\\.":
+                # Its data are gone already, and it took the rest of the script for them.
+                last = end
+        gone.update(range(first, last + 1))
+    if "without finding closing \\endif" in stderr:
+        lines.append("\\endif")
     return "\n".join(line for number, line in enumerate(lines, 1) if number not in gone)
 
 
-def reduce(server, name, data):
-    """What psql applies of a script without an error, or nothing."""
-    text = data.decode("utf-8", "surrogateescape")
-    for _ in range(PASSES):
-        path = put(server, name, text.encode("utf-8", "surrogateescape"))
-        stderr, _ = server.psql(f"r_{name}", path, "-b")
-        if not FAILED.search(stderr):
-            return text.encode("utf-8", "surrogateescape")
-        shorter = without_failures(text, stderr)
-        if shorter == text:
-            return None
-        text = shorter
-    return None
+def first_difference(ours, theirs):
+    return next((pair for pair in zip(theirs, ours) if pair[0] != pair[1]), (f"{len(theirs)} lines", f"{len(ours)} lines"))
 
 
-def put(server, name, data):
-    path = f"/tmp/differential-{name}.sql"
-    sh(["docker", "exec", "-i", "-u", "postgres", server.container, "sh", "-c", f"cat > {path}"], ok=0, input=data.decode("latin-1"), encoding="latin-1")
-    return path
+class Kept:
+    """What earlier runs have found out, in a directory."""
+
+    def __init__(self, directory, binary):
+        self.directory, self.lock, self.verdicts = directory, threading.Lock(), {}
+        self.binary = hashlib.sha256(Path(binary).read_bytes()).hexdigest()[:12]
+        if directory:
+            directory.mkdir(parents=True, exist_ok=True)
+            if (directory / "verdicts.jsonl").exists():
+                for line in (directory / "verdicts.jsonl").read_text().splitlines():
+                    verdict = json.loads(line)
+                    self.verdicts[verdict["script"], verdict["binary"]] = verdict
+
+    def prepared(self, name):
+        if self.directory and (self.directory / f"{name}.left-out").exists():
+            raise LeftOut((self.directory / f"{name}.left-out").read_text())
+        if self.directory and (self.directory / f"{name}.dump").exists():
+            return (self.directory / f"{name}.sql").read_bytes(), (self.directory / f"{name}.dump").read_bytes().decode("latin-1").split("\n")
+        return None
+
+    def reduced(self, name, data):
+        if self.directory:
+            (self.directory / f"{name}.sql").write_bytes(data)
+
+    def prepare(self, name, data, dump):
+        if self.directory:
+            (self.directory / f"{name}.dump").write_bytes("\n".join(dump).encode("latin-1"))
+
+    def leave_out(self, name, why):
+        if self.directory:
+            (self.directory / f"{name}.left-out").write_text(why)
+
+    def verdict(self, name):
+        return self.verdicts.get((name, self.binary))
+
+    def decide(self, verdict):
+        with self.lock:
+            self.verdicts[verdict["script"], self.binary] = verdict
+            if self.directory:
+                with (self.directory / "verdicts.jsonl").open("a") as file:
+                    file.write(json.dumps({**verdict, "binary": self.binary}) + "\n")
 
 
-def reference(server, name, data):
-    """The dump that two runs of psql agree upon, or nothing."""
-    path = put(server, name, data)
-    dumps = []
-    for database in (f"a_{name}", f"b_{name}"):
-        stderr, well = server.psql(database, path, "-v", "ON_ERROR_STOP=1")
-        if not well:
-            return None
-        dumps.append(server.dump(database))
-    server.administer(f'drop database "b_{name}"')
-    return dumps[0] if dumps[0] == dumps[1] else None
-
-
-def profile(names):
-    lines = ["services:", "  db:", "    postgres:", '      version: "17"', "      databases:", "        shop: {}"]
-    return "\n".join(lines + [f'        "d_{name}": {{ init: [scripts/{name}.sql] }}' for name in names]) + "\n"
-
-
-def applied(corner, all_names):
-    """The scripts that devenv applies; what it refuses, by name, with the reason."""
-    names, refused, offered = [], {}, 0
-    while True:
-        more = all_names[offered : offered + BATCH]
-        offered += len(more)
-        names += more
-        (corner.project / "profiles/default.yaml").write_text(profile(names))
-        done = corner.run("up", ok=None, timeout=1800)
-        found = {match.group(1): match.group(2) for match in re.finditer(r"scripts/(\w+)\.sql(?::\d+)*:? ([^\n]*)", done.stdout + done.stderr) if match.group(1) in names}
-        if done.returncode == 0 and offered == len(all_names):
-            return names, refused
-        if done.returncode and not found:
-            raise Failed(f"`up` exited {done.returncode} and named no script: {done.stdout[-1000:]}{done.stderr[:1500]}")
-        refused.update(found)
-        names = [name for name in names if name not in found]
+def compare(worker, kept, name, data, reduce):
+    """The verdict on one script."""
+    try:
+        prepared = kept.prepared(name)
+        if prepared is None:
+            data = worker.reduced(data) if reduce else data
+            kept.reduced(name, data)
+            prepared = data, worker.reference(data)
+            kept.prepare(name, *prepared)
+    except LeftOut as why:
+        kept.leave_out(name, str(why))
+        return {"script": name, "verdict": "left out", "why": str(why)}
+    data, dump = prepared
+    ours, refused, staged, took = worker.applied(data)
+    found = {"script": name, "staged": staged, "seconds": round(took, 1), "lines": data.count(b"\n")}
+    if ours is None:
+        return {**found, "verdict": "refused", "why": refused}
+    if ours != dump:
+        psql, devenv = first_difference(ours, dump)
+        return {**found, "verdict": "differs", "psql": psql[:200], "devenv": devenv[:200], "lengths": [len(dump), len(ours)]}
+    return {**found, "verdict": "same"}
 
 
 def main():
@@ -130,44 +275,63 @@ def main():
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scripts", type=Path)
-    parser.add_argument("--keep", type=Path, help="write what psql applies of the scripts to this directory, to be given as --scripts again")
-    arguments = parser.parse_args()
+    parser.add_argument("--setup", type=Path)
+    parser.add_argument("--admin", action="store_true")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
     began = time.monotonic()
-    if arguments.scripts:
-        scripts = {re.sub(r"\W", "_", path.stem): path.read_bytes() for path in sorted(arguments.scripts.glob("*.sql"))}
+    if options.scripts:
+        scripts = {re.sub(r"\W", "_", path.stem): path.read_bytes() for path in sorted(options.scripts.glob("*.sql"))}
     else:
-        scripts = generate(arguments.count, arguments.seed)
-    with Corner(arguments.binary, {"profiles/default.yaml": profile([])}) as corner, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        corner.run("up")
-        server = Server(corner)
-        server.administer("create role reference login password 'reference'")
+        scripts = generate(options.count, options.seed)
+    if options.only:
+        scripts = {name: scripts[name] for name in options.only.split(",")}
+    kept, waiting, counted = Kept(options.keep, options.binary), queue.SimpleQueue(), Counter()
+    setup = options.setup.read_bytes() if options.setup else b""
 
-        def prepare(item):
-            name, data = item
-            if arguments.scripts:
-                data = reduce(server, name, data)
-            return name, data, data and reference(server, name, data)
+    def count(verdict):
+        counted[verdict["verdict"]] += 1
+        counted["staged"] += verdict.get("staged", False)
+        if verdict["verdict"] != "same":
+            print(verdict["verdict"].upper(), verdict["script"], json.dumps({key: verdict[key] for key in verdict if key not in ("verdict", "script", "binary")}), flush=True)
 
-        prepared = [(name, data, dump) for name, data, dump in pool.map(prepare, scripts.items()) if dump is not None]
-        (corner.project / "scripts").mkdir()
-        for name, data, _ in prepared:
-            (corner.project / f"scripts/{name}.sql").write_bytes(data)
-            if arguments.keep:
-                arguments.keep.mkdir(exist_ok=True)
-                (arguments.keep / f"{name}.sql").write_bytes(data)
-        print(f"{len(scripts)} scripts, of which psql applies {len(prepared)} to the same effect twice ({time.monotonic() - began:.0f} s)", flush=True)
-        names, refused = applied(corner, [name for name, _, _ in prepared])
-        for name, why in sorted(refused.items()):
-            print(f"refused {name}: {why[:200]}")
-        different = 0
-        for name, _, dump in prepared:
-            ours = server.dump(f"d_{name}") if name in names else dump
-            if ours != dump:
-                different += 1
-                line = next((pair for pair in zip(dump, ours) if pair[0] != pair[1]), ("(end)", "(end)"))
-                print(f"DIFFERS {name}: psql has {line[0][:120]!r}, devenv has {line[1][:120]!r} ({len(dump)} and {len(ours)} lines)")
-        print(f"{len(names)} applied, {len(refused)} refused, {different} differ, in {time.monotonic() - began:.0f} s, seed {arguments.seed}")
-    return 1 if different else 0
+    for name, data in scripts.items():
+        known = kept.verdict(name)
+        if known:
+            count(known)
+        else:
+            waiting.put((name, data))
+
+    def work():
+        if waiting.empty():
+            return
+        worker = Worker(options.binary, options.admin, setup)
+        try:
+            while True:
+                name, data = waiting.get_nowait()
+                try:
+                    verdict = compare(worker, kept, name, data, bool(options.scripts))
+                except (Failed, subprocess.TimeoutExpired) as error:
+                    verdict = {"script": name, "verdict": "broken", "why": str(error)[-600:]}
+                kept.decide(verdict)
+                count(verdict)
+                if verdict["verdict"] == "broken":
+                    worker.close()
+                    worker = Worker(options.binary, options.admin, setup)
+        except queue.Empty:
+            pass
+        finally:
+            worker.close()
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for done in [pool.submit(work) for _ in range(options.jobs)]:
+            done.result()
+    staged = counted.pop("staged", 0)
+    parts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counted.items()))
+    print(f"{len(scripts)} scripts: {parts}; {staged} of the applied or refused ones were staged; {time.monotonic() - began:.0f} s, seed {options.seed}")
+    return 1 if counted["differs"] or counted["broken"] else 0
 
 
 if __name__ == "__main__":
