@@ -5,7 +5,8 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = Path(os.environ.get("DEVENV", ROOT / "target/debug/devenv"))
+# The tests run it in directories of their own.
+BINARY = Path(os.environ.get("DEVENV", ROOT / "target/debug/devenv")).resolve()
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "devenv-setup"
 AXE = next(iter(sorted(CACHE.glob("npm/axe-core-*/package/axe.min.js"))), None)
 
