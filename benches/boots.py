@@ -7,9 +7,9 @@ Each boot initialises a new volume, so a server's own temporary first server is 
 the volume is kept: each boot starts on the data of the one before, and its row has to be there. The client logs in as the application
 and writes, with no retry. Exit status: 0 none failed, 1 one did.
 """
-import argparse, os, socket, subprocess, sys, time
+import argparse, os, sys, time
 
-from corner import Corner, Machine, sh, summary
+from corner import Corner, Machine, RedisClient, burning, sh, summary
 
 PROFILES = {
     "postgres": "postgres: { databases: { app: { owner: app } } }",
@@ -19,17 +19,9 @@ PROFILES = {
 
 
 def redis(environment, boot, reused):
-    with socket.create_connection(("127.0.0.1", int(environment["DB_PORT"])), timeout=5) as server:
-        reader = server.makefile("rb")
-
-        def ask(*words):
-            server.sendall(f"*{len(words)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in words))
-            return reader.readline().decode().strip()
-
-        if ask("AUTH", "default", environment["DB_PASSWORD"]) != "+OK":
-            return "the password is refused"
-        count = ask("INCR", "boots")
-        return "" if count == f":{boot if reused else 1}" else f"INCR answers {count}"
+    with RedisClient(environment["DB_PORT"], environment["DB_PASSWORD"], timeout=5) as client:
+        count = client.ask("INCR", "boots")
+    return "" if count == f":{boot if reused else 1}" else f"INCR answers {count}"
 
 
 def postgres(environment, boot, reused):
@@ -57,37 +49,31 @@ def main():
     options = parser.parse_args()
     profile = f"services:\n  db:\n    {PROFILES[options.kind]}\n"
     machine, failed, took = Machine(), 0, []
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.burners)]
-    try:
-        with Corner(options.binary, {"profiles/boots.yaml": profile}) as corner:
-            for boot in range(1, options.boots + 1):
-                began = time.monotonic()
-                up = corner.run("up", "boots", "--quiet", ok=None)
-                took.append((time.monotonic() - began) * 1000)
-                try:
-                    if up.returncode:
-                        problem = up.stderr
-                    elif options.kind == "mariadb":
-                        problem = mariadb(corner.environment(), boot, options.reused, corner)
-                    else:
-                        problem = {"postgres": postgres, "redis": redis}[options.kind](corner.environment(), boot, options.reused)
-                except OSError as error:
-                    problem = str(error)
-                if problem:
-                    failed += 1
-                    print(f"boot {boot} FAIL: {problem.strip()[-600:]}", flush=True)
-                elif boot % 10 == 0:
-                    print(f"boot {boot} ok, {took[-1]:.0f} ms", flush=True)
-                if options.reused:
-                    corner.run("down")
+    with burning(options.burners), Corner(options.binary, {"profiles/boots.yaml": profile}) as corner:
+        for boot in range(1, options.boots + 1):
+            began = time.monotonic()
+            up = corner.run("up", "boots", "--quiet", ok=None)
+            took.append((time.monotonic() - began) * 1000)
+            try:
+                if up.returncode:
+                    problem = up.stderr
+                elif options.kind == "mariadb":
+                    problem = mariadb(corner.environment(), boot, options.reused, corner)
                 else:
-                    corner.run("down", "--volumes")
-                    # The trash of a hundred boots would fill small disks.
-                    corner.run("gc", "--all")
-    finally:
-        for burner in burners:
-            burner.kill()
-            burner.wait()
+                    problem = {"postgres": postgres, "redis": redis}[options.kind](corner.environment(), boot, options.reused)
+            except OSError as error:
+                problem = str(error)
+            if problem:
+                failed += 1
+                print(f"boot {boot} FAIL: {problem.strip()[-600:]}", flush=True)
+            elif boot % 10 == 0:
+                print(f"boot {boot} ok, {took[-1]:.0f} ms", flush=True)
+            if options.reused:
+                corner.run("down")
+            else:
+                corner.run("down", "--volumes")
+                # The trash of a hundred boots would fill small disks.
+                corner.run("gc", "--all")
     figures = summary(took)
     how = "reused" if options.reused else "fresh"
     print(f"{options.boots} {how} boots of {options.kind} under {options.burners} burning processes: {failed} false ready or failed; "

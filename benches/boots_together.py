@@ -11,12 +11,12 @@ Each result is a line of JSON in the record, which is counted at the start: a ru
 stopped, until the record has as many fresh and as many reused boots of each kind as `--boots` says. Exit status: 0 none failed, 1 one did.
 Needs the packages `pymysql` and `confluent-kafka`, and `psql`.
 """
-import argparse, collections, datetime, json, os, signal, socket, subprocess, sys, threading, time
+import argparse, collections, datetime, json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import confluent_kafka, pymysql
 
-from corner import Corner, Failed, sh
+from corner import Corner, Failed, RedisClient, burning, sh
 
 PROFILE = """\
 services:
@@ -36,16 +36,9 @@ def postgres(environment, expected):
 
 
 def redis(environment, expected):
-    with socket.create_connection(("127.0.0.1", int(environment["CACHE_PORT"])), timeout=LIMIT) as server:
-        reader = server.makefile("rb")
-
-        def ask(*words):
-            server.sendall(f"*{len(words)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in words))
-            return reader.readline().decode().strip()
-
-        login = ask("AUTH", "default", environment["CACHE_PASSWORD"])
-        count = ask("INCR", "boots") if login == "+OK" else login
-        return "" if count == f":{expected}" else f"INCR answers {count}"
+    with RedisClient(environment["CACHE_PORT"], environment["CACHE_PASSWORD"], timeout=LIMIT) as client:
+        count = client.ask("INCR", "boots")
+    return "" if count == f":{expected}" else f"INCR answers {count}"
 
 
 def mariadb(environment, expected):
@@ -182,9 +175,8 @@ def main():
     parser.add_argument("--burners", type=int, default=2)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.burners)]
     try:
-        with Corner(options.binary, {"profiles/boots.yaml": PROFILE}) as corner, options.record.open("a") as record:
+        with burning(options.burners), Corner(options.binary, {"profiles/boots.yaml": PROFILE}) as corner, options.record.open("a") as record:
             while True:
                 boots, _ = counted(options.record)
                 left = {how: options.boots - min(boots[kind, how] for kind, _ in CLIENTS.values()) for how in ("fresh", "reused")}
@@ -208,9 +200,6 @@ def main():
                 # The trash of a hundred boots would fill small disks, and a golden volume would spare the next one its first start.
                 corner.run("gc", "--all")
     finally:
-        for burner in burners:
-            burner.kill()
-            burner.wait()
         boots, failed = counted(options.record)
         print(f"{dict((' '.join(key), count) for key, count in sorted(boots.items()))}: {failed} false ready or failed")
     sys.exit(1 if failed else 0)

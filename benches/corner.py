@@ -2,7 +2,7 @@
 
 Also what the harnesses share: timing, order statistics, what a machine was like meanwhile, and servers started by hand.
 """
-import contextlib, json, os, shutil, signal, socket, subprocess, tempfile, time
+import contextlib, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
 from pathlib import Path
 
 ENGINE = ["docker"]
@@ -47,6 +47,47 @@ def summary(values):
     return {"min": round(min(values), 1), "median": round(quantile(values, 0.5), 1), "max": round(max(values), 1), "n": len(values), "values": [round(value, 1) for value in values]}
 
 
+def cpu_seconds(pid):
+    """User and system seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def burning(count):
+    """Keeps so many processes busy meanwhile."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+class RedisClient:
+    """One connection, logged in as the default user. An answer is its first line."""
+
+    def __init__(self, port, password, timeout=60):
+        self.socket = socket.create_connection(("127.0.0.1", int(port)), timeout=timeout)
+        self.reader = self.socket.makefile("rb")
+        answer = self.ask("AUTH", "default", password)
+        if answer != "+OK":
+            self.socket.close()
+            raise OSError(f"AUTH answers {answer}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.reader.close()
+        self.socket.close()
+
+    def ask(self, *words):
+        self.socket.sendall(f"*{len(words)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in words))
+        return self.reader.readline().decode().strip()
+
+
 class Machine:
     """How busy the machine was with other things while something was measured."""
 
@@ -79,6 +120,12 @@ class Corner:
 
     def run(self, *arguments, ok=0, timeout=300):
         return sh(self.command(*arguments), timeout=timeout, ok=ok, env=self.variables, cwd=self.project)
+
+    def timed(self, *arguments, timeout=300):
+        """Milliseconds of a whole process."""
+        began = time.monotonic()
+        self.run(*arguments, timeout=timeout)
+        return (time.monotonic() - began) * 1000
 
     def start(self, *arguments):
         return subprocess.Popen(self.command(*arguments), env=self.variables, cwd=self.project, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

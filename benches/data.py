@@ -6,7 +6,7 @@ pick instead (plain docker with initdb.d, down -v and up, psql \\copy). Prints o
 
 Each round is a new state directory and project; the machine's load average stands beside the figures, for on a busy machine
 they say little."""
-import argparse, json, os, shutil, statistics, subprocess, sys, tempfile, threading, time
+import argparse, json, os, shutil, subprocess, sys, tempfile, threading, time
 
 IMAGE = "postgres:17"
 PROFILE = """services:

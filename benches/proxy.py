@@ -11,7 +11,7 @@ import argparse, contextlib, json, os, random, shutil, socket, subprocess, sys, 
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from corner import Corner, Machine, free_port, quantile, sh, until
+from corner import Corner, Machine, cpu_seconds, free_port, quantile, sh, until
 from heal import World
 
 TOXIPROXY = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
@@ -101,11 +101,6 @@ def milliseconds(work):
     began = time.perf_counter()
     result = work()
     return (time.perf_counter() - began) * 1000, result
-
-
-def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def idle(corner, world):

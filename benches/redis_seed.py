@@ -7,10 +7,9 @@
 5 ms from its own connection while the seed is applied. The comparison is the time of `redis-cli --pipe` with the same commands on the
 same server, after FLUSHALL. Processor seconds are those of the daemon or redis-cli, and of the server: they say more than the time on
 a machine that is busy with other things. Exit status: 0 if all keys are there in both."""
-import argparse, json, os, resource, socket, subprocess, sys, threading, time
-from pathlib import Path
+import argparse, json, os, resource, subprocess, sys, threading, time
 
-from corner import Corner, Machine, sh
+from corner import Corner, Machine, RedisClient, cpu_seconds, sh
 
 PROFILE = """\
 services:
@@ -20,29 +19,12 @@ services:
 SEEDED = PROFILE.replace("{}", "{ seed: [seed-data/redis] }")
 
 
-class Client:
-    def __init__(self, port, password):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self.reader = self.socket.makefile("rb")
-        self.ask("AUTH", "default", password)
-
-    def ask(self, *words):
-        self.socket.sendall(f"*{len(words)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in words))
-        return self.reader.readline().strip()
-
-
 def waits(client, over, found):
     while not over.is_set():
         began = time.monotonic()
         client.ask("PING")
         found.append((time.monotonic() - began) * 1000)
         time.sleep(0.005)
-
-
-def processor(pid):
-    """User and system seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def seed(form, count):
@@ -71,15 +53,15 @@ def main():
         port, password = int(environment["CACHE_PORT"]), environment["CACHE_PASSWORD"]
         container = corner.json("status")["services"][0]["container"]
         server, daemon = sh(["docker", "inspect", "-f", "{{.State.Pid}}", container], ok=0).stdout.strip(), corner.daemon()
-        client, over, found = Client(port, password), threading.Event(), []
-        other = threading.Thread(target=waits, args=(Client(port, password), over, found))
+        client, over, found = RedisClient(port, password), threading.Event(), []
+        other = threading.Thread(target=waits, args=(RedisClient(port, password), over, found))
         other.start()
-        before = processor(server), processor(daemon)
+        before = cpu_seconds(server), cpu_seconds(daemon)
         began = time.monotonic()
         # The profile of the running server gets the seed: it is applied to a server that others use.
         corner.run("up", "seeded", "--quiet")
         took = time.monotonic() - began
-        ours = {"server": processor(server) - before[0], "daemon": processor(daemon) - before[1]}
+        ours = {"server": cpu_seconds(server) - before[0], "daemon": cpu_seconds(daemon) - before[1]}
         over.set()
         other.join()
         keys = int(client.ask("DBSIZE")[1:])
@@ -87,13 +69,13 @@ def main():
         corner.run("up", "seeded", "--quiet")
         again = time.monotonic() - again
         client.ask("FLUSHALL")
-        before = processor(server), resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = cpu_seconds(server), resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
         subprocess.run(["redis-cli", "-p", str(port), "--no-auth-warning", "--pipe"], input="\r\n".join(commands) + "\r\n", text=True,
                        env={**os.environ, "REDISCLI_AUTH": password}, capture_output=True)
         pipe = time.monotonic() - began
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        theirs = {"server": processor(server) - before[0], "redis-cli": used.ru_utime + used.ru_stime - before[1].ru_utime - before[1].ru_stime}
+        theirs = {"server": cpu_seconds(server) - before[0], "redis-cli": used.ru_utime + used.ru_stime - before[1].ru_utime - before[1].ru_stime}
         piped_keys = int(client.ask("DBSIZE")[1:])
     ordered = sorted(found)
     figures = {"form": options.form, "commands": options.commands, "up_s": round(took, 2), "second_up_s": round(again, 2), "redis_cli_pipe_s": round(pipe, 2),

@@ -7,10 +7,10 @@ NAME is any part of a figure's name. Prints a table (min / median / max) and wri
 Needs a container engine with the images (scripts/setup images --all) and psql, redis-cli, kcat. Exit status: 0 every figure was
 taken, 1 one could not be; a missed goal is told in the table, for a busy machine misses goals too.
 """
-import argparse, calendar, datetime, json, os, random, re, shutil, sys, time
+import argparse, calendar, datetime, json, random, re, shutil, sys, time
 from pathlib import Path
 
-from corner import Corner, Failed, Machine, quantile, sh, summary, until
+from corner import Corner, Failed, Machine, cpu_seconds, quantile, sh, summary
 from peers import ByHand, Compose, compose_binary
 
 HERE = Path(__file__).resolve().parent
@@ -18,12 +18,6 @@ HERE = Path(__file__).resolve().parent
 
 class Options:
     binary, rounds, compose, compose_missing = None, 5, None, None
-
-
-def timed(corner, *arguments):
-    began = time.monotonic()
-    corner.run(*arguments)
-    return (time.monotonic() - began) * 1000
 
 
 # --- the life of a stack -------------------------------------------------------------------------------------------------
@@ -40,13 +34,13 @@ def stack(options, profile):
         times.setdefault(figure, {}).setdefault(who, []).append(took)
 
     def devenv(corner):
-        note("up-new", "devenv", timed(corner, "up", profile))
-        note("up-again", "devenv", timed(corner, "up", profile))
-        note("down", "devenv", timed(corner, "down"))
-        note("up-kept", "devenv", timed(corner, "up", profile))
+        note("up-new", "devenv", corner.timed("up", profile))
+        note("up-again", "devenv", corner.timed("up", profile))
+        note("down", "devenv", corner.timed("down"))
+        note("up-kept", "devenv", corner.timed("up", profile))
         corner.run("down", "--volumes")
         # What any further environment of the project begins with: the volumes are new, and filled from a golden one.
-        note("up-new", "devenv, golden volume kept", timed(corner, "up", profile))
+        note("up-new", "devenv, golden volume kept", corner.timed("up", profile))
         corner.run("down", "--volumes")
         corner.run("gc", "--all")
         # The corner's environment, its daemon too, is as it was: warm, and without volumes.
@@ -172,19 +166,14 @@ def status(options):
             if peer:
                 peer.up()
             for _ in range(20 * options.rounds):
-                times.setdefault("devenv", []).append(timed(corner, "status"))
-                times.setdefault("devenv --version", []).append(timed(corner, "--version"))
+                times.setdefault("devenv", []).append(corner.timed("status"))
+                times.setdefault("devenv --version", []).append(corner.timed("--version"))
                 if peer:
                     times.setdefault("compose ps", []).append(peer.run("ps"))
         finally:
             if peer:
                 peer.close()
     return [figure("status", "ms", times, below=20)]
-
-
-def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid):

@@ -7,11 +7,11 @@ Each is measured at a tenth, a third and the whole of its number: `status`, `lis
 of 15), the daemon's memory and its processor time while nobody asks, and how long a daemon that was killed takes to answer again, with
 everything adopted. Services are small processes, and as many containers as `--containers` says. Exit status: 0 everything was measured.
 """
-import argparse, json, os, signal, sys, time
+import argparse, json, sys, time
 from pathlib import Path
 
-from corner import Corner, Machine, sh, summary, until
-from run import cpu_seconds, memory
+from corner import Corner, Machine, cpu_seconds, sh, summary, until
+from run import memory
 
 IDLE_SECONDS = 10
 GOALS = {"status_ms": 20, "list_ms": 50, "up_again_ms": 100, "memory_mb": 60, "idle_cpu_percent": 1, "adoption_ms": 1000}
@@ -23,15 +23,9 @@ def profile(services, containers):
     return json.dumps({"services": {f"s{number:03}": container if number < containers else process for number in range(services)}})
 
 
-def timed(corner, *arguments):
-    began = time.monotonic()
-    corner.run(*arguments, timeout=600)
-    return (time.monotonic() - began) * 1000
-
-
 def measure(corner, name):
     """Of the environment `name`, beside everything else that is there."""
-    of = lambda *arguments: [timed(corner, *arguments) for _ in range(15)]
+    of = lambda *arguments: [corner.timed(*arguments, timeout=600) for _ in range(15)]
     found = {"status_ms": summary(of("status", "--instance", name)), "list_ms": summary(of("list")), "up_again_ms": summary(of("up", "--instance", name))}
     daemon = corner.daemon()
     before = cpu_seconds(daemon)
@@ -40,7 +34,7 @@ def measure(corner, name):
     found["memory_mb"] = summary([memory(daemon)[0]])
     corner.kill_daemon()
     until("the daemon is gone", lambda: not Path(f"/proc/{daemon}").exists())
-    found["adoption_ms"] = summary([timed(corner, "status", "--instance", name)])
+    found["adoption_ms"] = summary([corner.timed("status", "--instance", name, timeout=600)])
     return found
 
 
@@ -71,7 +65,7 @@ def services(options):
     for step in steps(options.services):
         containers = min(step, options.containers)
         with Corner(options.binary, {"profiles/many.yaml": profile(step, containers)}) as corner:
-            took = timed(corner, "up", "many", "--instance", "many")
+            took = corner.timed("up", "many", "--instance", "many", timeout=600)
             found[step] = {"first_up_ms": summary([took]), **measure(corner, "many")}
             print(f"services {step} ({containers} containers): " + told(found[step]), flush=True)
     return found

@@ -28,9 +28,7 @@ def measure(binary, kind, rounds):
     times = {"first": [], "second": [], "kept": []}
     with Corner(binary, {"profiles/one.yaml": f"services:\n  it:\n    {KINDS[kind]}\n"}) as corner:
         def up(which):
-            began = time.monotonic()
-            corner.run("up", "one")
-            times[which].append((time.monotonic() - began) * 1000)
+            times[which].append(corner.timed("up", "one"))
 
         for _ in range(rounds):
             corner.run("daemon", "start")

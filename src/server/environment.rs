@@ -33,14 +33,15 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
 }
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {
-    Json(match daemon.environments.find(&target) {
-        Some(environment) => Status { drift: environment.drift().await, ..daemon.status(&target) },
-        None => daemon.status(&target),
-    })
+    let drift = match daemon.environments.find(&target) {
+        Some(environment) => environment.drift().await,
+        None => Vec::new(),
+    };
+    Json(Status { drift, ..daemon.status(&target) })
 }
 
 impl Daemon {
-    /// Of an environment, with the operations on it; without what takes a look at its project.
+    /// An environment with the operations on it, without drift, which is read from its project.
     pub(super) fn status(&self, target: &EnvironmentTarget) -> Status {
         match self.environments.find(target) {
             Some(environment) => Status { operations: self.operations.store().under_way(&environment.id), ..environment.status() },

@@ -2,11 +2,11 @@
 
 use devenv_engine::Engine;
 
-use crate::world::{PATIENT_SHOP, TestDaemon, World, until};
+use crate::world::{TestDaemon, World, patient_shop, until};
 
 /// A world in which a service that is held still does not stop, however long a test waits.
 fn patient(world: World) -> World {
-    world.write("profiles/shop.yaml", PATIENT_SHOP);
+    world.write("profiles/shop.yaml", &patient_shop());
     world
 }
 

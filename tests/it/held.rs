@@ -2,7 +2,7 @@
 
 use devenv_engine::Engine;
 
-use crate::world::{PATIENT_SHOP, TestDaemon, World};
+use crate::world::{TestDaemon, World, patient_shop};
 
 /// Who holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn at_once(daemon: &TestDaemon, code: i32, line: &str, when: &str) -> String {
 /// Has a world in which every one of these commands works, with `db` held still.
 fn held(holder: Holder) -> (World, TestDaemon) {
     let world = World::without_agents();
-    world.write("profiles/shop.yaml", PATIENT_SHOP);
+    world.write("profiles/shop.yaml", &patient_shop());
     let daemon = world.up();
     daemon.carry_out("snapshot save one");
     daemon.carry_out("backup");

@@ -176,7 +176,7 @@ fn a_pipe_in_the_place_of_certificates_is_refused_at_once() {
     pipe(&certificates);
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(devenv_secrets::tls::client(&certificates).map(drop)));
-    let read = is_done.recv_timeout(Duration::from_mins(1)).expect("nobody waits for the pipe");
+    let read = is_done.recv_timeout(Duration::from_mins(1)).expect("it does not wait for the pipe");
     let error = read.unwrap_err().to_string();
     assert!(error.contains("is not a regular file"), "{error}");
 }

@@ -1,10 +1,6 @@
 //! Databases that are replaced at once: one of them fails, or the operation is cancelled.
 
-use std::{
-    fs,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use devenv_engine::{
     EngineError,
@@ -12,7 +8,7 @@ use devenv_engine::{
 };
 use rustix::process::Signal;
 
-use crate::world::{World, until};
+use crate::world::{World, until, write_program};
 
 const PAIR: &str = r#"
 services:
@@ -60,11 +56,7 @@ fn a_cancelled_restore_is_undone_after_its_command_has_ended() {
     daemon.write_data("default", "changed");
     let (begun, ended) = (daemon.root.join("begun"), daemon.root.join("ended"));
     let slow = format!("#!/bin/sh\n[ \"$1\" = staged ] || exit 0\n: > '{}'\nsleep 0.5\n: > '{}'\n", begun.display(), ended.display());
-    let script = daemon.root.join("slow");
-    fs::write(&script, slow).unwrap();
-    // By another process: a child that this one starts meanwhile would hold the file open for writing.
-    let installed = Command::new("install").args(["-m", "755"]).arg(script).arg(daemon.engine.program("sync")).status();
-    assert!(installed.unwrap().success());
+    write_program(&daemon.engine.program("sync"), &slow);
 
     let restore = daemon.spawn("backup restore latest");
     until("the command runs", || begun.exists());

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use tempfile::TempDir;
+
+use crate::world::write_program;
 
 /// A copy of `images/`, and programs that stand for those of the machine.
 struct Bench {
@@ -27,17 +28,9 @@ impl Bench {
         self.root.path().join(path)
     }
 
-    /// Puts a shell script in the place of a program. Another process writes it: a program that another test starts at this moment
-    /// has this process's open files for an instant, and what is open for writing cannot be executed.
+    /// Puts a shell script in the place of a program.
     fn program(&self, name: &str, script: &str) {
-        let mut write = Command::new("sh")
-            .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
-            .arg(self.at("bin").join(name))
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        write!(write.stdin.take().unwrap(), "#!/bin/bash\n{script}\n").unwrap();
-        assert!(write.wait().unwrap().success());
+        write_program(&self.at("bin").join(name), &format!("#!/bin/bash\n{script}\n"));
     }
 
     fn run(&self, directory: &str, program: &str, arguments: &[&str]) -> Output {

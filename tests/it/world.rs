@@ -15,7 +15,9 @@ mod store;
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use devenv_engine::{
@@ -41,19 +43,24 @@ services:
     depends_on: { db: ready, cache: ready }
 "#;
 
-/// As [`SHOP`], with services that have an hour to stop: one that is held still keeps whatever waits for its stop.
-pub(crate) const PATIENT_SHOP: &str = r#"
-services:
-  db:
-    container: { image: "data:1", volumes: [{ source: rows, target: /rows }] }
-    stop: { grace: 1h }
-  cache:
-    container: { image: "data:1", volumes: [{ source: keys, target: /keys }] }
-    stop: { grace: 1h }
-  api:
-    container: { image: "api:1" }
-    depends_on: { db: ready, cache: ready }
-"#;
+/// As [`SHOP`], with data services that have an hour to stop: what waits for the stop of a paused one does not go on.
+pub(crate) fn patient_shop() -> String {
+    let data = "    container: { image: \"data:1\"";
+    SHOP.replace(data, &format!("    stop: {{ grace: 1h }}\n{data}"))
+}
+
+/// Makes an executable file. Another process writes it: a program that another test starts at this moment has this process's open
+/// files for an instant, and what is open for writing cannot be executed.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let mut write = Command::new("sh")
+        .args(["-c", "cat >\"$0.new\" && chmod 755 \"$0.new\" && mv \"$0.new\" \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    write.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(write.wait().unwrap().success());
+}
 
 pub(crate) struct World {
     /// In memory where possible, because the daemon syncs every state file.

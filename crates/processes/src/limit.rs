@@ -113,6 +113,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
+    use crate::tests::write_program;
 
     fn launch(directory: &Path) -> Launch {
         Launch {
@@ -134,14 +135,9 @@ mod tests {
         let program = directory.path().join("systemd-run");
         let launch = launch(directory.path());
         assert_eq!(scope(&launch, Some(path)).unwrap_err(), "`systemd-run` is not in its PATH");
-        // In another process: what this one has open for writing could not be executed while another test starts a program.
-        let write = |text: &str| {
-            let script = r#"printf %s "$1" >"$0" && chmod 755 "$0""#;
-            assert!(Command::new("sh").args(["-c", script]).arg(&program).arg(text).status().unwrap().success());
-        };
-        write("#!/bin/sh\nexit 1\n");
+        write_program(&program, "#!/bin/sh\nexit 1\n");
         assert!(scope(&launch, Some(path)).unwrap_err().contains("fails"));
-        write("#!/bin/sh\necho \"$*\" >asked\n");
+        write_program(&program, "#!/bin/sh\necho \"$*\" >asked\n");
         let made = scope(&launch, Some(path)).unwrap();
         assert_eq!(made.program, program);
         let asked = fs::read_to_string(directory.path().join("asked")).unwrap();

@@ -15,6 +15,13 @@ const KEEPER: &str = "DEVENV_TEST_KEEPER";
 /// For what takes milliseconds on an idle machine.
 const DEADLINE: Duration = Duration::from_mins(1);
 
+/// Another process writes it: a program that another test starts at this moment has this process's open files for an instant, and what
+/// is open for writing cannot be executed.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let script = r#"printf %s "$1" >"$0" && chmod 755 "$0""#;
+    assert!(std::process::Command::new("sh").args(["-c", script]).arg(path).arg(text).status().unwrap().success());
+}
+
 #[test]
 fn a_shim_without_a_launch_says_so() {
     let directory = std::env::args().next_back().unwrap();
@@ -280,9 +287,7 @@ async fn a_server_behind_any_wrapper_gets_one_signal_and_the_full_grace() {
 async fn a_program_that_is_about_to_become_another_is_swept_like_any() {
     let place = Place::new();
     let script = place.directory.path().join("again");
-    // In another process: what this one has open for writing could not be executed while another test starts a program.
-    let writes = r#"printf '#!/bin/sh\nexec "$0"\n' >"$0" && chmod 700 "$0""#;
-    assert!(std::process::Command::new("sh").args(["-c", writes]).arg(&script).status().unwrap().success());
+    write_program(&script, "#!/bin/sh\nexec \"$0\"\n");
     for round in 0..100 {
         let marker = format!("{}/again/{round}", place.environment);
         let mut child = std::process::Command::new(&script).env(MARKER, &marker).spawn().unwrap();

@@ -40,7 +40,7 @@ pub(crate) async fn private(path: &Path) -> std::io::Result<tokio::fs::File> {
         let opened = open_private(&path);
         if let Err(Ok(unwanted)) = give.send(opened) {
             drop(unwanted);
-            // It fails if whoever cancelled the caller has removed it already.
+            // It fails if the cancelled operation has removed it already.
             let _ = std::fs::remove_file(&path);
         }
     });

@@ -10,7 +10,7 @@ use futures_util::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
-use super::{LEFT, PostgresLeases, Shared};
+use super::{PostgresLeases, Shared};
 use crate::{
     capability::LeaseError,
     postgres::provision::{identifier, literal},
@@ -42,8 +42,8 @@ impl PostgresLeases {
         let pending = names.into_iter().map(|name| {
             let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
             // Taken now, so that the next caller sees what is left. Does not wait for one: if less is left, it takes that.
-            let rest = || shared.left.available_permits() as u32;
-            let share = [size.min(LEFT), rest()].into_iter().find_map(|size| shared.left.clone().try_acquire_many_owned(size).ok());
+            let share = size.min(shared.left.available_permits() as u32);
+            let share = shared.left.clone().try_acquire_many_owned(share).ok();
             PendingDrop { name, size, _share: share }
         });
         let pending: Vec<_> = pending.collect();
