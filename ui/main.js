@@ -1,8 +1,8 @@
 // @ts-check
 // The frame around the views: navigation, the environment, the connection, keys, notices.
 import { html, render, useEffect, useErrorBoundary, useState } from "./html.js";
-import { Dialog, Head, Problem, State, marked } from "./parts.js";
-import { go, to, useRoute } from "./route.js";
+import { Dialog, Head, Problem, State, arrive, marked } from "./parts.js";
+import { go, route, to, useRoute } from "./route.js";
 import { begin, dismiss, look, store, useStore } from "./store.js";
 import { ask } from "./net.js";
 import { Services } from "./services.js";
@@ -122,8 +122,9 @@ function keyboard(help) {
       const found = VIEWS.find(([, , , key]) => key === event.key);
       if (!found) return;
       event.preventDefault();
+      if (route().view === found[1]) document.querySelector("h1")?.focus();
+      else arrive();
       go([found[1]]);
-      setTimeout(() => document.querySelector("h1")?.focus(), 30);
     }
   };
   document.addEventListener("keydown", pressed);

@@ -1,6 +1,6 @@
 // @ts-check
 // What several views are made of.
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { operate } from "./net.js";
 import { changed, fail, store, tell } from "./store.js";
 
@@ -63,12 +63,24 @@ export function When({ time, exact }) {
   return html`<time datetime=${time} title=${time}>${today ? clock(time, false) : `${date.toLocaleDateString("sv")} ${clock(time, false).slice(0, exact ? 8 : 5)}`}</time>`;
 }
 
+let isArriving = false;
+
+/** Puts the focus on the heading of the view that is shown next, in the moment in which it appears. */
+export function arrive() {
+  isArriving = true;
+}
+
 /** @param {{title: string, children?: any}} properties */
 export function Head({ title, children }) {
+  const heading = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
     document.title = `${title} · devenv`;
   }, [title]);
-  return html`<header class="head"><h1 tabindex="-1">${title}</h1>${children}</header>`;
+  useLayoutEffect(() => {
+    if (isArriving) heading.current?.focus();
+    isArriving = false;
+  }, []);
+  return html`<header class="head"><h1 ref=${heading} tabindex="-1">${title}</h1>${children}</header>`;
 }
 
 /** @param {{children?: any}} properties */
@@ -141,7 +153,8 @@ export function Dialog({ title, label, onClose, children, wide }) {
   useEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
     element.current?.showModal();
-    return () => before?.focus?.();
+    // This runs a little after the dialog is gone: the reader may be in another place by then.
+    return () => void (document.activeElement === document.body && before?.focus?.());
   }, []);
   return html`<dialog ref=${element} class=${wide ? "wide" : ""} aria-label=${label ?? title} onClose=${onClose}
     onCancel=${(event) => (event.preventDefault(), onClose())}
