@@ -323,20 +323,32 @@ fn stub_directory(root: &Path) -> PathBuf {
     directory
 }
 
+/// A command that runs on the volume at this moment may remove files while they are copied. They are left out.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+    let Some(entries) = unless_removed(fs::read_dir(from))? else { return Ok(()) };
+    for entry in entries {
+        let Some(entry) = unless_removed(entry)? else { continue };
+        let Some(kind) = unless_removed(entry.file_type())? else { continue };
+        let target = to.join(entry.file_name());
         if kind.is_dir() {
             copy_files(&entry.path(), &target)?;
         } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+            if let Some(link) = unless_removed(fs::read_link(entry.path()))? {
+                std::os::unix::fs::symlink(link, target)?;
+            }
         } else {
-            fs::copy(entry.path(), target)?;
+            unless_removed(fs::copy(entry.path(), target))?;
         }
     }
     Ok(())
+}
+
+fn unless_removed<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 fn list_files(directory: &Path, below: &Path, found: &mut Vec<String>) {
@@ -354,6 +366,29 @@ fn list_files(directory: &Path, below: &Path, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_can_be_copied_while_a_command_replaces_them() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir_all(from.join("kept")).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::create_dir_all(from.join("gone/below")).unwrap();
+                    fs::write(from.join("gone/below/part"), "yes").unwrap();
+                    fs::rename(from.join("gone/below/part"), from.join("whole")).unwrap();
+                    fs::remove_dir_all(from.join("gone")).unwrap();
+                }
+            });
+            for round in 0..1000 {
+                copy_files(&from, &to.join(round.to_string())).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert!(to.join("999/kept").is_dir());
+    }
 
     #[test]
     fn mount_points_are_replaced_where_they_are_paths() {
