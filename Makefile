@@ -36,7 +36,7 @@ test:             ## Run all tests, with and without a container engine
 	@scripts/setup tests
 	cargo test --workspace --quiet --features docker-tests --lib --bins --test it
 	cargo test --workspace --quiet --features docker-tests --test docker
-	cargo build --quiet
+	@# The tests above have built the program. `cargo build` would build its dependencies again, with fewer features.
 	DEVENV=$(or $(CARGO_TARGET_DIR),target)/debug/devenv python3 -m unittest discover --start-directory tests/ui
 
 test-fast:        ## Run the tests that need no container engine
