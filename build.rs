@@ -1,5 +1,5 @@
-//! Makes release builds smaller where the linker can: equal functions, of which generic code has many, are kept once, and relocations
-//! are packed where the C library is built in.
+//! Makes release builds smaller where the linker can: symbols are left out, equal functions, of which generic code has many, are kept
+//! once, and relocations are packed where the C library is built in.
 //!
 //! Rust's own lld can do both, and is what rustc links with on most machines; whether it does is tried rather than guessed. Builds for
 //! tests stay as they are.
@@ -11,6 +11,9 @@ use std::{
 };
 
 const FOLD: &str = "-Wl,--icf=all";
+/// `strip = "symbols"` of the manifest does not reach this program: cargo passes `strip=debuginfo` to a package of which the manifest
+/// overrides a part of the profile, as it does with this one's `opt-level`.
+const STRIP: &str = "-Wl,--strip-all";
 /// Needs a loader that knows them. The built-in one of musl does since 1.2.4; that of another machine may not.
 const PACK: &str = "-Wl,-z,pack-relative-relocs";
 
@@ -19,6 +22,10 @@ fn main() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;
+    }
+    // Who asks for debug information, as `CARGO_PROFILE_RELEASE_DEBUG=1` does, keeps it.
+    if is("DEBUG", "false") {
+        println!("cargo::rustc-link-arg-bin=devenv={STRIP}");
     }
     if linked_with(FOLD).is_some() {
         println!("cargo::rustc-link-arg-bin=devenv={FOLD}");

@@ -1,8 +1,10 @@
 //! Builds the small static programs for containers, with the compiler alone: they have no dependencies, so
-//! neither cargo's lock file nor a network is needed. Their bytes are embedded in the binary.
+//! neither cargo's lock file nor a network is needed. Their bytes are compressed and embedded in the binary: most of each is the
+//! C library, of which less than half is left.
 
 use std::{
     env, fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -21,7 +23,8 @@ fn main() {
             fs::write(&out, []).expect("the output directory is writable");
             continue;
         }
-        if let Err(reason) = build(name, &out) {
+        let built = build(name, &out).and_then(|()| compress(&out).map_err(|error| error.to_string()));
+        if let Err(reason) = built {
             // A check of the sources must not fail if no static C library is installed.
             println!("cargo::warning=THIS DEVENV WILL BE INCOMPLETE: the {name} could not be built, so {loss}");
             println!(
@@ -60,4 +63,12 @@ fn build(name: &str, out: &Path) -> Result<(), String> {
     }
     let output = rustc.output().map_err(|error| error.to_string())?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).replace('\n', " ")) }
+}
+
+/// Replaces a file by its compressed bytes.
+fn compress(path: &Path) -> io::Result<()> {
+    let program = fs::read(path)?;
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&program)?;
+    fs::write(path, encoder.finish()?)
 }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use devenv_api::{ApiError, ErrorCode};
 use devenv_engine::{CreatedMount, Engine, EngineError, Labels, Sidecar};
-use devenv_programs::FAULT_AGENT as PROGRAM;
+use devenv_programs::fault_agent;
 use devenv_spec::ServiceName;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -119,10 +119,10 @@ pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
 /// Everybody who may load images can give another one this name, and a fault agent has capabilities in the network of a service: so
 /// only the id that was `known` after we made it ourselves is used.
 async fn ensure_image(engine: &dyn Engine, known: &Path) -> Result<String, AgentError> {
-    if PROGRAM.is_empty() {
+    if fault_agent().is_empty() {
         return Err(AgentError::NotBuilt);
     }
-    let digest = Sha256::digest(PROGRAM);
+    let digest = Sha256::digest(fault_agent());
     let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let name = format!("devenv-holder:{tag}");
     let made = devenv_files::read_text_bounded(known, 4096).unwrap_or_default();
@@ -140,11 +140,11 @@ async fn ensure_image(engine: &dyn Engine, known: &Path) -> Result<String, Agent
 /// A tar that holds only the program.
 fn tree() -> Bytes {
     let mut header = tar::Header::new_gnu();
-    header.set_size(PROGRAM.len() as u64);
+    header.set_size(fault_agent().len() as u64);
     header.set_mode(0o755);
     header.set_entry_type(tar::EntryType::Regular);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "holder", PROGRAM).expect("formatting to a string does not fail");
+    archive.append_data(&mut header, "holder", fault_agent()).expect("formatting to a string does not fail");
     Bytes::from(archive.into_inner().expect("formatting to a string does not fail"))
 }
 
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_foreign_image_with_the_agents_name_is_replaced() {
-        if PROGRAM.is_empty() {
+        if fault_agent().is_empty() {
             return;
         }
         let directory = tempfile::tempdir().unwrap();

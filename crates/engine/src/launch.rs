@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{ImageDefaults, UploadFile};
-use devenv_programs::LAUNCHER as PROGRAM;
+use devenv_programs::launcher;
 use devenv_spec::ContainerSpec;
 
 const PROGRAM_PATH: &str = "/run/devenv/launch";
@@ -23,7 +23,7 @@ pub struct NoLauncher {
 
 /// Whether a launcher must run before the container's program.
 pub fn is_wanted(container: &ContainerSpec) -> Result<bool, NoLauncher> {
-    is_wanted_of(PROGRAM, container)
+    is_wanted_of(launcher(), container)
 }
 
 fn is_wanted_of(program: &[u8], container: &ContainerSpec) -> Result<bool, NoLauncher> {
@@ -50,15 +50,15 @@ pub fn behind(image: ImageDefaults, entrypoint: Option<&Vec<String>>, command: O
 
 /// The entrypoint of a container that only waits, and the file that it needs; `None` without a launcher.
 pub fn hold() -> Option<(Vec<String>, UploadFile)> {
-    let program = UploadFile { path: PROGRAM_PATH.to_owned(), mode: 0o555, uid: 0, gid: 0, content: Bytes::from_static(PROGRAM) };
-    (!PROGRAM.is_empty()).then(|| (vec![PROGRAM_PATH.to_owned(), "--hold".to_owned()], program))
+    let program = UploadFile { path: PROGRAM_PATH.to_owned(), mode: 0o555, uid: 0, gid: 0, content: Bytes::from_static(launcher()) };
+    (!launcher().is_empty()).then(|| (vec![PROGRAM_PATH.to_owned(), "--hold".to_owned()], program))
 }
 
 /// The files that the container needs before it starts.
 pub fn files(user: u32, variables: &[(String, String)]) -> [UploadFile; 2] {
     let file = |path: &str, mode, uid, content| UploadFile { path: path.to_owned(), mode, uid, gid: 0, content };
     let content: String = variables.iter().map(|(name, value)| format!("{name}={value}\0")).collect();
-    [file(PROGRAM_PATH, 0o555, 0, Bytes::from_static(PROGRAM)), file(VARIABLES_PATH, 0o400, user, Bytes::from(content))]
+    [file(PROGRAM_PATH, 0o555, 0, Bytes::from_static(launcher())), file(VARIABLES_PATH, 0o400, user, Bytes::from(content))]
 }
 
 #[cfg(test)]
