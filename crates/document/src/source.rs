@@ -30,7 +30,12 @@ pub struct Source {
     pub text: String,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
+    /// How many characters begin before each block of [`BLOCK`] bytes: a column in a line of a megabyte is not counted from its start.
+    characters: Vec<usize>,
 }
+
+/// In bytes.
+const BLOCK: usize = 64;
 
 /// A problem at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +57,15 @@ pub struct Findings(Vec<Finding>);
 
 impl Sources {
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
-        let text = text.into();
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1)).collect();
-        self.files.push(Source { name: name.into(), text, lines });
+        self.files.push(Source::of(name.into(), text.into()));
         FileId(self.files.len() - 1)
     }
 
     /// Hides a file's text in all output; positions in it stay.
     pub fn conceal(&mut self, file: FileId) {
         let source = &mut self.files[file.0];
-        source.text = source.text.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+        let hidden = source.text.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+        *source = Source::of(std::mem::take(&mut source.name), hidden);
     }
 
     pub fn files(&self) -> impl Iterator<Item = (FileId, &Source)> {
@@ -74,7 +78,8 @@ impl Sources {
 
     /// The position of some bytes; the end of the file if they are out of range.
     pub fn span(&self, file: FileId, start: usize, end: usize) -> Span {
-        let Source { text, lines, .. } = self.get(file);
+        let source = self.get(file);
+        let Source { text, lines, .. } = source;
         let mut start = start.min(text.len());
         while !text.is_char_boundary(start) {
             start -= 1;
@@ -84,7 +89,7 @@ impl Sources {
             end += 1;
         }
         let line = lines.partition_point(|begin| *begin <= start);
-        let column = text[lines[line - 1]..start].chars().count() + 1;
+        let column = source.characters_before(start) - source.characters_before(lines[line - 1]) + 1;
         Span { file, line: line as u32, column: column as u32, start, end }
     }
 
@@ -96,6 +101,31 @@ impl Sources {
     pub fn slice(&self, span: Span) -> &str {
         self.get(span.file).text.get(span.start..span.end).unwrap_or_default()
     }
+}
+
+impl Source {
+    fn of(name: String, text: String) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1)).collect();
+        let blocks = text.as_bytes().chunks(BLOCK).map(beginning_in);
+        let characters = std::iter::once(0)
+            .chain(blocks.scan(0, |before, here| {
+                *before += here;
+                Some(*before)
+            }))
+            .collect();
+        Self { name, text, lines, characters }
+    }
+
+    /// The characters that begin before this byte.
+    fn characters_before(&self, at: usize) -> usize {
+        let block = at / BLOCK;
+        self.characters[block] + beginning_in(&self.text.as_bytes()[block * BLOCK..at])
+    }
+}
+
+/// The characters that begin in these bytes of UTF-8.
+fn beginning_in(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| (**byte & 0b1100_0000) != 0b1000_0000).count()
 }
 
 impl Findings {
@@ -187,5 +217,27 @@ impl Finding {
     pub fn maybe_hint(&mut self, hint: Option<String>) -> &mut Self {
         self.hint = hint.or(self.hint.take());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_counts_characters_wherever_in_a_long_line_it_is() {
+        let text = format!("ä: €\n{}", "aé€😀".repeat(100));
+        let mut sources = Sources::default();
+        let file = sources.add("x", text.clone());
+        let mut expected = (1, 1);
+        for (at, char) in text.char_indices() {
+            let span = sources.span(file, at, at);
+            assert_eq!((span.line, span.column), expected, "byte {at}");
+            expected = if char == '\n' { (expected.0 + 1, 1) } else { (expected.0, expected.1 + 1) };
+        }
+        let end = sources.span(file, text.len(), text.len());
+        assert_eq!((end.line, end.column), expected);
+        let whole = sources.add("block", "b".repeat(BLOCK));
+        assert_eq!(sources.span(whole, BLOCK, BLOCK).column as usize, BLOCK + 1);
     }
 }

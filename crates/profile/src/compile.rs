@@ -73,7 +73,7 @@ pub fn needs(profile: &Profile) -> Needs {
 
 /// The whole environment as plain data.
 pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
-    let compiler = Compiler { profile, leases };
+    let compiler = Compiler::new(profile, leases);
     let facts = compiler.facts();
     let connections = compiler.connections(&facts);
     let named = Connections::new(profile, &connections);
@@ -92,7 +92,7 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
         instance: leases.instance.clone(),
         profile: profile.name.clone(),
         subnet: leases.subnet,
-        metrics_address: compiler.metrics_address(),
+        metrics_address: compiler.metrics_address,
         services,
         networks: profile.networks.iter().map(|(name, network)| (name.clone(), self::network(network))).collect(),
         variables: named.of_environment(&identity),
@@ -102,7 +102,7 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
 
 /// How each service makes what devenv provisions where devenv is not there.
 pub(crate) fn first_starts(profile: &Profile, leases: &Leases) -> IndexMap<ServiceName, FirstStart> {
-    let compiler = Compiler { profile, leases };
+    let compiler = Compiler::new(profile, leases);
     let facts = compiler.facts();
     let ask = |(name, service): (&ServiceName, &ServiceProfile)| {
         (name.clone(), compiler.ask(name, service, &facts, &IndexMap::new(), |kind, cx| kind.fields().first_start(cx)))
@@ -127,7 +127,7 @@ pub(crate) fn collisions(profile: &Profile) -> Vec<Collision> {
 
 fn drafted(profile: &Profile) -> IndexMap<ServiceName, Connection> {
     let leases = Leases::none(profile);
-    let compiler = Compiler { profile, leases: &leases };
+    let compiler = Compiler::new(profile, &leases);
     compiler.connections(&compiler.facts())
 }
 
@@ -171,9 +171,14 @@ fn network(network: &crate::Network) -> NetworkSpec {
 struct Compiler<'a> {
     profile: &'a Profile,
     leases: &'a Leases,
+    metrics_address: Option<SocketAddrV4>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    fn new(profile: &'a Profile, leases: &'a Leases) -> Self {
+        Self { profile, leases, metrics_address: metrics_address(profile, leases) }
+    }
+
     fn facts(&self) -> IndexMap<ServiceName, Facts> {
         let (nobody, nothing) = (IndexMap::new(), IndexMap::new());
         self.each(|name, service| self.ask(name, service, &nobody, &nothing, |kind, cx| kind.fields().facts(cx)))
@@ -207,7 +212,7 @@ impl Compiler<'_> {
             variables,
             assets: &self.profile.assets,
             authority: &self.leases.authority,
-            metrics_address: self.metrics_address(),
+            metrics_address: self.metrics_address,
         };
         question(&service.kind, &cx)
     }
@@ -296,12 +301,6 @@ impl Compiler<'_> {
         }
     }
 
-    /// On the network's gateway, at the port that was leased for the first service that needs metrics.
-    fn metrics_address(&self) -> Option<SocketAddrV4> {
-        let mut leased = self.profile.services.keys().filter_map(|name| self.leases.ports.get(name)?.get(&METRICS_PORT));
-        Some(SocketAddrV4::new(self.leases.subnet.hosts().next()?, *leased.next()?))
-    }
-
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
         let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != METRICS_PORT);
         leased
@@ -313,6 +312,12 @@ impl Compiler<'_> {
             })
             .collect()
     }
+}
+
+/// On the network's gateway, at the port that was leased for the first service that needs metrics.
+fn metrics_address(profile: &Profile, leases: &Leases) -> Option<SocketAddrV4> {
+    let mut leased = profile.services.keys().filter_map(|name| leases.ports.get(name)?.get(&METRICS_PORT));
+    Some(SocketAddrV4::new(leases.subnet.hosts().next()?, *leased.next()?))
 }
 
 /// The ports of the kind, with the profile's fixed ones, and then those that only the profile names.

@@ -1,5 +1,7 @@
 //! Dependencies: whether they exist, can be satisfied, and contain no circle.
 
+use std::collections::HashSet;
+
 use devenv_kinds::{
     Kind,
     capability::{ServiceNode, unknown_service},
@@ -17,6 +19,8 @@ use super::{
 /// Checks `depends_on` and the services that kinds name in their own fields.
 pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: &mut Findings) {
     let names: Vec<&str> = node.entries().map(|(name, _)| name).collect();
+    let servers: HashSet<&str> =
+        services.iter().filter(|service| !service.kind.rules().is_own_program()).map(|service| service.name).collect();
     let mut edges: IndexMap<&str, Vec<(String, Span)>> = IndexMap::new();
     for (name, entry) in node.entries() {
         let known = edges.entry(name).or_default();
@@ -29,8 +33,7 @@ pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: 
                 findings.error(dependency.key, "dependency-cycle", format!("`{name}` depends on itself")).hint("remove this line");
                 continue;
             }
-            let server = services.iter().any(|service| service.name == wanted && !service.kind.rules().is_own_program());
-            if dependency.node.text() == Some("completed") && server {
+            if dependency.node.text() == Some("completed") && servers.contains(wanted) {
                 findings
                     .error(dependency.node.span, "never-completed", format!("`{wanted}` is a server and never completes"))
                     .hint("write `ready`");
@@ -72,10 +75,10 @@ pub(super) fn dependencies(node: &Node, services: &[ServiceNode<'_>], findings: 
 
 /// The services that a kind requires become its dependencies.
 pub(super) fn add_references(services: &mut IndexMap<ServiceName, ServiceProfile>) {
-    let names: Vec<ServiceName> = services.keys().cloned().collect();
+    let names: HashSet<ServiceName> = services.keys().cloned().collect();
     for (name, service) in services {
         for wanted in waited_for(Some(&service.kind)) {
-            if let Some(target) = names.iter().find(|one| one.as_str() == wanted && *one != name) {
+            if let Some(target) = names.get(wanted.as_str()).filter(|target| *target != name) {
                 service.depends_on.entry(target.clone()).or_insert(Condition::Ready);
             }
         }

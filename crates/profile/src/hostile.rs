@@ -52,6 +52,24 @@ fn hostile_texts_end_quickly() {
     }
 }
 
+/// The work grows with the number of services, not with its square. Measured in processor time: tests run in parallel.
+#[test]
+fn a_profile_of_thousands_of_services_is_loaded_and_compiled_quickly() {
+    let many = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    let lines = many(16_000, &|n| format!(" s{n}: {{process: {{command: [a]}}, depends_on: {{s{}: started}}}}\n", n / 2));
+    let lines = lines.replacen(", depends_on: {s0: started}", "", 1);
+    let flow = many(16_000, &|n| format!("s{n}: {{process: {{command: [a]}}}}, "));
+    for (name, text) in [("a service on each line", format!("services:\n{lines}")), ("all on one line", format!("services: {{{flow}}}\n"))]
+    {
+        let project = Project::new(&[("profiles/x.yaml", &text)]);
+        let began = spent();
+        let loaded = project.load("x").unwrap_or_else(|error| panic!("{name}: {:?}", error.problems().first()));
+        assert_eq!(crate::compile::draft(&loaded.profile).services.len(), 16_000, "{name}");
+        let took = spent() - began;
+        assert!(took < LONGEST, "{name} took {took:?}");
+    }
+}
+
 fn is_refused_soon(project: &Project, name: &str) {
     let before = spent();
     assert!(project.load("x").is_err(), "{name}");
@@ -68,7 +86,7 @@ fn spent() -> Duration {
     Duration::from_millis(10 * hundredths)
 }
 
-/// Generous, because tests run unoptimised; unbounded work takes minutes.
+/// Generous, because tests run unoptimised and in parallel; unbounded work takes minutes.
 const LONGEST: Duration = Duration::from_secs(15);
 
 proptest! {

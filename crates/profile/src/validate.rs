@@ -1,7 +1,7 @@
 //! Meaning: what the shapes of values cannot say. Works on the merged tree, so that a slip elsewhere hides nothing, and
 //! skips everything that the structural check has reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use devenv_document::value::{image_name, not_zero, positive};
 use devenv_kinds::{
@@ -52,7 +52,7 @@ fn kind_rules(service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings:
 
 /// Networks that the document defines, and those that its containers are on.
 fn networks(root: &Node, findings: &mut Findings) {
-    let defined: Vec<&str> = root.get("networks").into_iter().flat_map(Node::entries).map(|(name, _)| name).collect();
+    let defined: BTreeSet<&str> = root.get("networks").into_iter().flat_map(Node::entries).map(|(name, _)| name).collect();
     for (name, entry) in root.get("networks").into_iter().flat_map(Node::entries) {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) || name.len() > 60 {

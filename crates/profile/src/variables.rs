@@ -3,7 +3,7 @@
 //! The compiler asks for the variables of each service and of the environment, the guard for the names that meet. A service of
 //! the product gets those of the services that it depends on, so that a service that is added beside it changes nothing of it.
 
-use std::{collections::HashSet, iter};
+use std::collections::{BTreeSet, HashSet};
 
 use devenv_kinds::describe::Connection;
 use devenv_spec::{EnvironmentId, ServiceName, Template, Variable};
@@ -36,7 +36,7 @@ pub(crate) struct Collision {
 }
 
 /// What a variable is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Giver {
     pub(crate) service: ServiceName,
     /// A part of it that the profile names, such as a database.
@@ -75,22 +75,27 @@ impl<'a> Connections<'a> {
 
     /// What `devenv env` prints: those of all services.
     pub(crate) fn of_environment(&self, identity: &Identity<'_>) -> IndexMap<String, Variable> {
-        self.of_services(|_| true, identity)
+        self.of_services(&self.of.iter().collect::<Vec<_>>(), identity)
     }
 
     /// What one service gets.
     pub(crate) fn of_service(&self, name: &ServiceName, service: &ServiceProfile, identity: &Identity<'_>) -> IndexMap<String, Variable> {
         match &service.variables_from {
             Some(VariablesFrom::Services(names)) if names.is_empty() => IndexMap::new(),
-            Some(VariablesFrom::Services(names)) => self.of_services(|other| names.iter().any(|name| name == other.as_str()), identity),
+            Some(VariablesFrom::Services(names)) => self.of_services(&self.in_order(names.iter().map(String::as_str)), identity),
             Some(VariablesFrom::All) => self.of_environment(identity),
             None => {
                 let needed = service.kind.fields().dependencies();
-                let depends =
-                    |other: &ServiceName| service.depends_on.contains_key(other) || needed.iter().any(|name| name == other.as_str());
-                self.of_services(|other| other == name || depends(other), identity)
+                let depends = service.depends_on.keys().map(ServiceName::as_str).chain(needed.iter().map(String::as_str));
+                self.of_services(&self.in_order(depends.chain([name.as_str()])), identity)
             }
         }
+    }
+
+    /// The named services, each once, in the order of the profile: a profile of thousands is not searched for each of its services.
+    fn in_order<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<(&'a ServiceName, &'a Connection)> {
+        let places: BTreeSet<usize> = names.filter_map(|name| self.of.get_index_of(name)).collect();
+        places.into_iter().filter_map(|place| self.of.get_index(place)).collect()
     }
 
     /// Names that meet: of two services, of a service and a short form of another, of two parts of one service.
@@ -134,13 +139,12 @@ impl<'a> Connections<'a> {
 
     /// Connections, then short forms, then whose environment it is, then the profile's own: what comes later wins. A connection is
     /// replaced only by leave.
-    fn of_services(&self, wanted: impl Fn(&ServiceName) -> bool, identity: &Identity<'_>) -> IndexMap<String, Variable> {
-        let services = || self.of.iter().filter(|(name, _)| wanted(name));
+    fn of_services(&self, services: &[(&ServiceName, &Connection)], identity: &Identity<'_>) -> IndexMap<String, Variable> {
         let mut variables = IndexMap::new();
-        for (name, value) in services().flat_map(|(_, connection)| &connection.variables) {
+        for (name, value) in services.iter().flat_map(|(_, connection)| &connection.variables) {
             variables.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        for (name, _) in services().filter(|(name, _)| !self.short_forms_meet(name)) {
+        for (name, _) in services.iter().filter(|(name, _)| !self.short_forms_meet(name)) {
             variables.extend(self.short_forms_of(name).map(|(name, value)| (name.clone(), value.clone())));
         }
         let own = [
@@ -160,14 +164,11 @@ impl<'a> Connections<'a> {
 
 /// Each pair of givers once, with the names in which they meet.
 pub(crate) fn by_pair(collisions: Vec<Collision>) -> Vec<(Giver, Giver, Vec<String>)> {
-    let mut pairs: Vec<(Giver, Giver, Vec<String>)> = Vec::new();
+    let mut pairs: IndexMap<(Giver, Giver), Vec<String>> = IndexMap::new();
     for Collision { variable, first, second } in collisions {
-        match pairs.iter_mut().find(|(one, other, _)| (one, other) == (&first, &second)) {
-            Some((_, _, names)) => names.push(variable),
-            None => pairs.push((first, second, iter::once(variable).collect())),
-        }
+        pairs.entry((first, second)).or_default().push(variable);
     }
-    pairs
+    pairs.into_iter().map(|((first, second), names)| (first, second, names)).collect()
 }
 
 #[cfg(test)]
