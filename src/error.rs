@@ -1,12 +1,24 @@
 //! Errors as clients read them: the code, the text with its causes, and a hint. Used by every module of the daemon.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use devenv_api::{ApiError, ErrorCode};
 use devenv_engine::EngineError;
 
 pub(crate) fn no_engine(error: &EngineError) -> ApiError {
     ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
+}
+
+/// A path that a client gives. The daemon works in another directory than its clients, so only an absolute path means the same to both.
+pub(crate) fn absolute(what: &str, path: &str) -> Result<PathBuf, ApiError> {
+    if Path::new(path).is_absolute() {
+        return Ok(path.into());
+    }
+    Err(ApiError::new(ErrorCode::Usage, format!("{what} must be an absolute path, but is `{path}`"))
+        .hint("the daemon does not know the directory of its clients: resolve the path before the request, as the command line does"))
 }
 
 /// A bug, or a failure of the machine. For a full disk, the hint says what to do.

@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devenv_api::{ApiError, ErrorCode};
-use devenv_spec::{EnvironmentId, EnvironmentSpec};
+use devenv_api::{ApiError, ErrorCode, ServiceState};
+use devenv_spec::{EnvironmentId, ServiceName};
 use tokio_util::sync::CancellationToken;
 
-use super::{Environment, Environments, adopt};
-use crate::{error::internal, event::NewEvent, runtime::tasks::Failed, store::Record};
+use super::{Environment, Environments, adopt, moved};
+use crate::{error::internal, event::NewEvent, golden, runtime::tasks::Failed, store::Record};
 
 /// An environment is restarted at most this many times within [`SPAN`], and then stays failed.
 const ATTEMPTS: usize = 3;
@@ -57,8 +57,8 @@ impl Environments {
         }
     }
 
-    /// Gives an environment another project directory. What runs keeps running, and its id, its data and everything else on
-    /// record stay. Call it in an operation that has exclusive access to the environment.
+    /// Gives an environment another project directory. What runs keeps running, what does not is started from the new directory, and
+    /// its id, its data and everything else on record stay. Call it in an operation that has exclusive access to the environment.
     pub(crate) async fn relocate(&self, id: &EnvironmentId, project: &Path) -> Result<Environment, ApiError> {
         let gone = || ApiError::new(ErrorCode::NotFound, format!("the environment {id} does not exist any more"));
         let environment = self.get(id).ok_or_else(gone)?;
@@ -66,12 +66,20 @@ impl Environments {
             return Ok(environment);
         }
         let observed = adopt::observe(self).await?.remove(id).unwrap_or_default();
+        let status = environment.handle.status();
         environment.end().await;
         let former = self.shared.store.record(id).map_err(internal)?.ok_or_else(gone)?;
-        let spec = former.spec.clone().map(|spec| EnvironmentSpec { project: project.to_owned(), ..spec });
+        let runs = |name: &ServiceName| status.services.iter().any(|service| service.name == name.as_str() && runs(service.state));
+        let spec = former.spec.clone().map(|spec| moved::spec(spec, project, runs));
         let moved = Record { project: project.to_owned(), spec, ..former.clone() };
         // If it cannot be written, the environment continues where it was.
         let written = self.shared.store.save(&moved);
+        if written.is_ok()
+            && let Err(error) = golden::relocate(&self.shared.store, &former.project, project)
+        {
+            // They are only made again.
+            tracing::warn!(%error, "Cannot keep the golden volumes of a project that has moved.");
+        }
         let environment = adopt::adopt_one(self, if written.is_ok() { moved } else { former }, observed).await?;
         written.map_err(internal)?;
         Ok(environment)
@@ -87,6 +95,12 @@ impl Environments {
     }
 }
 
+/// Whether a service in this state has a program that runs, with the paths of the directory in which it was started.
+fn runs(state: ServiceState) -> bool {
+    use ServiceState::{Provisioning, Ready, Starting, Stopping, Unhealthy};
+    matches!(state, Starting | Provisioning | Ready | Unhealthy | Stopping)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -94,7 +108,7 @@ mod tests {
     use async_trait::async_trait;
     use devenv_api::{Compared, EnvironmentTarget, ExecRequest};
     use devenv_engine::{OwnerId, Reach, fake::FakeEngine};
-    use devenv_spec::ServiceName;
+    use devenv_spec::EnvironmentSpec;
 
     use super::*;
     use crate::{faults::Backups, operation_store::OperationStore, store::Store};

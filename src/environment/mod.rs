@@ -12,6 +12,7 @@ pub(crate) mod exec;
 mod host_reach;
 mod ledger;
 mod lifecycle;
+mod moved;
 mod parts;
 mod paused;
 mod port_forwards;

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::parts::Environment;
 use crate::{
     backups::Backups,
-    error::internal,
+    error::{absolute, internal},
     event::NewEvent,
     faults,
     net::PortReservations,
@@ -197,6 +197,7 @@ impl Environments {
     }
 
     fn make(&self, record: Record) -> Result<Environment, ApiError> {
+        absolute("`project`", &record.project.to_string_lossy())?;
         let mut known = self.shared.known.lock().expect("no code panics while it holds this lock");
         if let Some(found) = known.get(&record.id) {
             return Ok(found.clone());

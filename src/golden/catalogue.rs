@@ -142,6 +142,15 @@ pub(crate) fn retained(store: &Store, projects: &HashSet<PathBuf>, budget: u64, 
     stay
 }
 
+/// The golden volumes of a project that has moved are those of its new directory.
+pub(crate) fn relocate(store: &Store, from: &Path, to: &Path) -> Result<(), StoreError> {
+    for (path, kept) in all(store).into_iter().filter(|(_, kept)| kept.project == from) {
+        let moved = GoldenRecord { project: to.to_owned(), ..kept };
+        write_atomically(&path, &serde_json::to_vec(&moved).expect("plain data serializes to JSON"))?;
+    }
+    Ok(())
+}
+
 /// The size of all golden volumes, with their spare copies.
 pub(crate) fn bytes(store: &Store) -> u64 {
     all(store).iter().map(|(_, kept)| 2 * kept.bytes).sum()
@@ -201,6 +210,22 @@ mod tests {
         assert_eq!(retained(&store, &projects, BUDGET, true), names(&["new", "making"]));
         assert_eq!(retained(&store, &projects, 0, false), names(&["making"]));
         assert_eq!(retained(&store, &projects, BUDGET, false), names(&["making"]));
+    }
+
+    #[test]
+    fn the_golden_volumes_of_a_project_that_moves_go_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        create_private(&store.golden()).unwrap();
+        for (name, project) in [("its", "/here"), ("another's", "/there")] {
+            let kept = GoldenRecord { project: project.into(), ..kept(name, true) };
+            fs::write(store.golden().join(format!("{name}.json")), serde_json::to_vec(&kept).unwrap()).unwrap();
+        }
+        relocate(&store, Path::new("/here"), Path::new("/new")).unwrap();
+        let of = |project: &str| retained(&store, &HashSet::from([PathBuf::from(project)]), BUDGET, true);
+        assert_eq!(of("/new"), HashSet::from(["its".to_owned(), spare_of("its")]));
+        assert_eq!(of("/there"), HashSet::from(["another's".to_owned(), spare_of("another's")]));
+        assert!(of("/here").is_empty());
     }
 
     #[test]

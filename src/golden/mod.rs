@@ -46,7 +46,7 @@ use build::{GoldenBuild, Source};
 use catalogue::{GoldenFiles, GoldenRecord};
 use spare::Spare;
 
-pub(crate) use catalogue::{BUDGET, bytes, discard_unfinished, retained};
+pub(crate) use catalogue::{BUDGET, bytes, discard_unfinished, relocate, retained};
 
 /// The role label of a golden volume.
 pub(crate) const ROLE: &str = "golden";

@@ -21,13 +21,14 @@ use super::{
 use crate::{
     blocking,
     environment::{Environment, Environments},
-    error::internal,
+    error::{absolute, internal},
     operation_store::Step,
     store::write_atomically,
 };
 
 pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
+    absolute("`place`", &request.place)?;
     let body = async move |context: Context, environment: Environment| export(&context, &environment, &request).await;
     Ok(Prepared::in_environment(OperationKind::Export, &environment, Work::Read, body))
 }

@@ -26,13 +26,16 @@ use super::{
 };
 use crate::{
     environment::{Environment, Environments},
-    error::internal,
+    error::{absolute, internal},
     net::Tunnel,
     operation_store::Step,
 };
 
 pub(super) fn prepare(environments: &Environments, request: TransferRequest) -> Result<Prepared, ApiError> {
     let environment = environments.require(&request.target)?;
+    if Address::parse(&request.place).map_err(wrong)?.is_none() {
+        absolute("`place`, if it is not a URL,", &request.place)?;
+    }
     let body = async move |context: Context, environment: Environment| import(&context, &environment, &request).await;
     Ok(Prepared::in_environment(OperationKind::Import, &environment, Work::Replace, body))
 }

@@ -14,11 +14,14 @@ use crate::{
     backups::Backups,
     blocking::is_gone,
     environment::{Environment, Environments},
+    error::absolute,
     operation_store::Step,
     store::Goal,
 };
 
 pub(super) async fn prepare(environments: &Environments, request: MoveRequest) -> Result<Prepared, ApiError> {
+    absolute("`from`", &request.from)?;
+    absolute("`to`", &request.to)?;
     let mut claims = Vec::new();
     for environment in found(environments, &request).await? {
         let there = there(&environment, &request);

@@ -1,6 +1,6 @@
 //! Images that are pulled ahead or carried in archives.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use axum::{Json, extract::State, response::Response};
 use devenv_api::{ArchiveRequest, FetchRequest, Images};
@@ -10,7 +10,7 @@ use super::{
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::runtime::images;
+use crate::{error::absolute, runtime::images};
 
 pub(super) async fn fetch(State(daemon): State<Arc<Daemon>>, Json(request): Json<FetchRequest>) -> Response {
     let (messages, work) = images::fetch(daemon.environments.engine().clone(), request.images);
@@ -19,9 +19,9 @@ pub(super) async fn fetch(State(daemon): State<Arc<Daemon>>, Json(request): Json
 }
 
 pub(super) async fn save(State(daemon): State<Arc<Daemon>>, Json(request): Json<ArchiveRequest>) -> Result<Json<Images>, Failed> {
-    Ok(Json(images::save(daemon.environments.engine().as_ref(), &request.images, Path::new(&request.file)).await?))
+    Ok(Json(images::save(daemon.environments.engine().as_ref(), &request.images, &absolute("`file`", &request.file)?).await?))
 }
 
 pub(super) async fn load(State(daemon): State<Arc<Daemon>>, Json(request): Json<ArchiveRequest>) -> Result<Json<Images>, Failed> {
-    Ok(Json(images::load(daemon.environments.engine().as_ref(), Path::new(&request.file)).await?))
+    Ok(Json(images::load(daemon.environments.engine().as_ref(), &absolute("`file`", &request.file)?).await?))
 }

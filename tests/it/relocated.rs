@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::world::{CrashRecorder, Gate, TestDaemon, World};
+use devenv_api::{ArchiveRequest, AskedBy, MoveRequest, OperationRequest, ServiceState, Submission, TransferRequest};
+use devenv_engine::EngineError;
+
+use crate::world::{CrashRecorder, Gate, TestDaemon, World, until};
 
 /// Renames the project, and goes on in the new directory. Returns the former one.
 fn renamed(daemon: &mut TestDaemon) -> PathBuf {
@@ -49,6 +52,86 @@ fn a_renamed_project_keeps_its_data_its_snapshots_and_its_environments() {
     assert_eq!(daemon.json("list").as_array().unwrap().len(), 3);
     assert_eq!(daemon.json("status")["project"], former.display().to_string());
     daemon.expect(0, "down --all --volumes");
+}
+
+/// The engine's labels cannot be changed: the record says whose volumes they are, and in which directory.
+#[test]
+fn a_project_that_moves_twice_is_listed_collected_and_removed_by_its_last_directory() {
+    let world = World::new();
+    let mut daemon = world.up();
+    daemon.expect(0, "snapshot save one");
+    let kept = daemon.all_volumes();
+    let mut former = daemon.project.clone();
+    for name in ["second", "third"] {
+        let new = former.with_file_name(name);
+        fs::rename(&former, &new).unwrap();
+        daemon.project = new.canonicalize().unwrap();
+        daemon.expect(0, &format!("move {}", former.display()));
+        former = daemon.project.clone();
+        daemon.expect(0, "gc --all");
+        assert_eq!(daemon.all_volumes(), kept, "{name}: the data and the snapshot are still of this project");
+        let listed = daemon.json("list");
+        assert_eq!((listed.as_array().unwrap().len(), listed[0]["project"].as_str()), (1, daemon.project.to_str()), "{name}");
+        assert_eq!(daemon.json("env")["DEVENV_PROJECT"].as_str(), daemon.project.to_str(), "{name}");
+    }
+    daemon.expect(0, "up shop");
+    daemon.write_data("default", "changed");
+    daemon.expect(0, "snapshot restore one");
+    assert_eq!(daemon.data("default"), ["yes", "yes"]);
+    daemon.expect(0, "snapshot remove one");
+    daemon.expect(0, "down --volumes");
+    daemon.expect(0, "gc --all");
+    assert!(daemon.all_volumes().is_empty(), "{}", daemon.engine.describe());
+}
+
+#[test]
+fn a_service_that_has_failed_is_started_again_in_the_new_directory() {
+    let world = World::new();
+    let profile = "services:\n  api: { container: { image: \"api:1\", volumes: [{ source: ./src, target: /src }] } }\n\
+                   \x20 web: { container: { image: \"api:1\", volumes: [{ source: ./src, target: /src }] } }\n";
+    world.write("profiles/shop.yaml", profile);
+    world.write("src/main", "");
+    let mut daemon = world.start();
+    daemon.expect(0, "up shop");
+    let container = |daemon: &TestDaemon, place: usize| daemon.status("default").services[place].container.clone().unwrap();
+    let (api, web) = (container(&daemon, 0), container(&daemon, 1));
+    let refusal = EngineError::Refused { action: "start".into(), status: 500, message: "no such directory".into() };
+    daemon.engine.fail_next("start", refusal);
+    daemon.engine.exit(&api, 1);
+    until("it has failed", || daemon.status("default").services[0].state == ServiceState::Failed);
+    renamed(&mut daemon);
+    daemon.expect(0, "move ../project");
+    until("it is started again", || daemon.status("default").services[0].state == ServiceState::Ready);
+    let source = |name: &str| format!("{:?}", daemon.engine.created(name).unwrap().0.mounts);
+    assert!(source(&container(&daemon, 0)).contains("renamed/src"), "{}", source(&container(&daemon, 0)));
+    assert_eq!(container(&daemon, 1), web, "what runs keeps running");
+    assert!(source(&web).contains("project/src"));
+}
+
+#[test]
+fn a_relative_path_in_a_request_to_the_daemon_is_refused() {
+    let world = World::new();
+    let daemon = world.up();
+    let target = daemon.target("default");
+    let transfer = |place: &str| TransferRequest { target: target.clone(), service: "db".into(), place: place.into(), database: None };
+    let moves = |from: &str, to: &str| MoveRequest { from: from.into(), to: to.into(), instance: None };
+    for request in [
+        OperationRequest::Export(transfer("dump.sql")),
+        OperationRequest::Import(transfer("./dump.sql")),
+        OperationRequest::Move(moves("shop", "/srv/shop")),
+        OperationRequest::Move(moves("/srv/shop", "../shop")),
+    ] {
+        let named = format!("{request:?}");
+        let submission = Submission { request, asked_by: AskedBy::default() };
+        let error = daemon.refused(async |client| client.carry_out::<serde_json::Value>(&submission).await);
+        assert!(error.message.contains("must be an absolute path") && error.hint.is_some(), "{named}: {error:?}");
+    }
+    let archive = ArchiveRequest { file: "images.tar".into(), images: vec!["api:1".into()] };
+    for saves in [true, false] {
+        let error =
+            daemon.refused(async |client| if saves { client.save_images(&archive).await } else { client.load_images(&archive).await });
+        assert!(error.message.contains("`images.tar`"), "{error:?}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devenv_api::{Announcement, Client, ClientError, EnvironmentTarget, Operation, Status};
+use devenv_api::{Announcement, ApiError, Client, ClientError, EnvironmentTarget, Operation, Status};
 use devenv_engine::fake::FakeEngine;
 use serde_json::Value;
 use tokio::{runtime, sync::oneshot};
@@ -78,6 +78,16 @@ impl TestDaemon {
     /// Calls the daemon without a process of the command line.
     pub(crate) fn ask<T>(&self, ask: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> T {
         self.own_runtime.block_on(ask(&self.client)).unwrap()
+    }
+
+    /// As [`Self::ask`], for what the daemon refuses.
+    #[track_caller]
+    pub(crate) fn refused<T>(&self, ask: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> ApiError {
+        match self.own_runtime.block_on(ask(&self.client)) {
+            Err(ClientError::Answered(error)) => error,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it was not refused"),
+        }
     }
 
     pub(crate) fn target(&self, instance: &str) -> EnvironmentTarget {
