@@ -18,7 +18,7 @@ pub(super) async fn when_ready(context: &Context, environment: &Environment, rev
     let until_up = environment.handle.until_up(revision);
     let Ok(view) = context.unless_cancelled(until_up).await else { return Err(context.cancelled(left)) };
     let view = view?;
-    ready_or_failed(&view)?;
+    ready_or_failed(&view, &[])?;
     Ok(json!(with_time(context, view.status)))
 }
 
@@ -27,7 +27,8 @@ pub(super) fn with_time(context: &Context, status: Status) -> Status {
     Status { elapsed_ms: Some(context.elapsed().as_millis() as u64), ..status }
 }
 
-pub(crate) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
+/// Whether the named services are ready (all that are not optional, if none is named).
+pub(crate) fn ready_or_failed(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
     if view.goal != Goal::Up {
         return Err(interrupted("another command stopped the environment in the meantime"));
     }
@@ -35,7 +36,7 @@ pub(crate) fn ready_or_failed(view: &View) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::Failed, format!("the environment cannot be started: {stuck}"))
             .hint("run `devenv doctor` to check the engine"));
     }
-    failures_of(view, &[])
+    failures_of(view, names)
 }
 
 /// The services that failed for good among the named ones (all that are not optional, if none is named).

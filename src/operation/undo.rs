@@ -24,7 +24,7 @@ async fn undo(context: &Context, environment: &Environment) -> Result<Value, Api
         let Ok(view) = context.unless_cancelled(environment.handle.until_up(revision)).await else {
             return Err(context.cancelled("the volumes are restored, and the services keep starting on them"));
         };
-        ready_or_failed(&view?)?;
+        ready_or_failed(&view?, &[])?;
     }
     Ok(json!(undone.volumes))
 }

@@ -18,6 +18,7 @@ use crate::{
     environment::{Environment, Environments},
     error::no_engine,
     operation_store::Step,
+    store::Goal,
 };
 
 pub(super) async fn prepare(environments: &Environments, request: UpRequest) -> Result<Prepared, ApiError> {
@@ -45,23 +46,33 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
              moved, run `devenv down --volumes` and `devenv move {former}`"
         ));
     }
+    let asked = asked(&spec, &request.services)?;
+    let (own, alone): (Vec<&ServiceSpec>, Vec<&ServiceSpec>) = spec.services.values().partition(|service| asked.contains(&service.name));
+    let alone: Vec<ServiceName> = alone.into_iter().map(|service| service.name.clone()).collect();
+    // What can be done without is waited for only by name.
+    let is_needed = |service: &&&ServiceSpec| !service.optional || request.services.contains(&service.name.to_string());
+    let needed: Vec<ServiceName> = own.iter().filter(is_needed).map(|service| service.name.clone()).collect();
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;
-        let mut replaced = if request.force_recreate { spec.services.keys().cloned().collect() } else { Vec::new() };
+        let mut replaced = if request.force_recreate { asked.clone() } else { Vec::new() };
         if request.build {
-            replaced.extend(built_anew(context, &environment, &spec).await?);
+            replaced.extend(built_anew(context, &environment, &own).await?);
         } else {
-            build_before_replacing(context, &environment, &spec).await?;
+            build_before_replacing(context, &environment, &own).await?;
         }
-        let revision = environment.handle.up_replacing(spec.clone(), replaced).await?;
+        let revision = environment.handle.up_beside(spec.clone(), replaced, alone.clone()).await?;
         context.commit(Vec::new()).await?;
         environment.reloader.watch(&spec).await;
-        Ok::<_, ApiError>(environment.handle.until_up(revision).await?)
+        Ok::<_, ApiError>(if request.services.is_empty() {
+            environment.handle.until_up(revision).await?
+        } else {
+            environment.handle.until_up_of(revision, &needed).await?
+        })
     };
     let brought_up = context.unless_cancelled(in_time(context.time_left(), bring_up)).await;
     let Ok(brought_up) = brought_up else { return Err(stop_coming_up(context, &environment).await) };
     let view = brought_up.ok_or_else(|| timed_out(&environment.handle.view(), limit.unwrap_or_default()))??;
-    ready_or_failed(&view)?;
+    ready_or_failed(&view, if request.services.is_empty() { &[] } else { &needed })?;
     let drift = environment.drift().await;
     if request.fail_on_drift && !drift.is_empty() {
         return Err(drifted(&drift));
@@ -84,15 +95,15 @@ pub(super) async fn compiled(
     environment.keep_given_secrets(request.secrets.clone()).await?;
     let mut spec = environments.compile(environment, request.document.clone()).await?;
     if !request.services.is_empty() {
-        only(&mut spec, &request.services, environment)?;
+        only(&mut spec, &request.services, environment).await?;
     }
     Ok(spec)
 }
 
 /// Builds all images. Returns the services whose image has changed.
-async fn built_anew(context: &Context, environment: &Environment, spec: &EnvironmentSpec) -> Result<Vec<ServiceName>, ApiError> {
+async fn built_anew(context: &Context, environment: &Environment, services: &[&ServiceSpec]) -> Result<Vec<ServiceName>, ApiError> {
     let engine = context.environments().engine();
-    let services: Vec<ServiceSpec> = spec.services.values().filter(|service| service.build().is_some()).cloned().collect();
+    let services: Vec<ServiceSpec> = services.iter().copied().filter(|service| service.build().is_some()).cloned().collect();
     let mut before = Vec::new();
     for build in services.iter().filter_map(ServiceSpec::build) {
         before.push(engine.image(&build.tag).await.map_err(|error| no_engine(&error))?);
@@ -103,14 +114,14 @@ async fn built_anew(context: &Context, environment: &Environment, spec: &Environ
 }
 
 /// Builds the changed images of services that run, while these still do: after a build that fails they go on as they are.
-async fn build_before_replacing(context: &Context, environment: &Environment, spec: &EnvironmentSpec) -> Result<(), ApiError> {
+async fn build_before_replacing(context: &Context, environment: &Environment, services: &[&ServiceSpec]) -> Result<(), ApiError> {
     let (applied, there) = (environment.handle.record().await?.applied, environment.handle.status().services);
     let runs = |name: &ServiceName| {
         let known = there.iter().find(|service| service.name == name.as_str());
         known.is_some_and(|service| service.container.is_some() && matches!(service.state, ServiceState::Ready | ServiceState::Unhealthy))
     };
     let is_changed = |service: &&ServiceSpec| applied.get(&service.name).is_some_and(|before| *before != service.workload);
-    let services = spec.services.values().filter(|service| service.build().is_some() && runs(&service.name)).filter(is_changed);
+    let services = services.iter().copied().filter(|service| service.build().is_some() && runs(&service.name)).filter(is_changed);
     let services: Vec<ServiceSpec> = services.cloned().collect();
     super::build::images(context, environment, &services, false).await.map(drop).map_err(|error| {
         let message = format!("{}\nthe running version was not replaced, and nothing else was changed", error.message);
@@ -118,8 +129,11 @@ async fn build_before_replacing(context: &Context, environment: &Environment, sp
     })
 }
 
-/// Leaves out services that are neither requested, nor needed by those, nor running already.
-fn only(spec: &mut EnvironmentSpec, services: &[String], environment: &Environment) -> Result<(), ApiError> {
+/// The requested services and those that they need; all, if none is named.
+fn asked(spec: &EnvironmentSpec, services: &[String]) -> Result<Vec<ServiceName>, ApiError> {
+    if services.is_empty() {
+        return Ok(spec.services.keys().cloned().collect());
+    }
     let mut wanted: Vec<ServiceName> = Vec::new();
     let mut open: Vec<String> = services.to_vec();
     while let Some(name) = open.pop() {
@@ -132,8 +146,25 @@ fn only(spec: &mut EnvironmentSpec, services: &[String], environment: &Environme
             open.extend(service.depends_on.keys().filter(|name| spec.services.contains_key(*name)).map(ToString::to_string));
         }
     }
-    let there = environment.handle.status().services;
-    spec.services.retain(|name, _| wanted.contains(name) || there.iter().any(|service| service.name == name.as_str()));
+    Ok(wanted)
+}
+
+/// Leaves out services that are neither requested nor needed by those. What an environment that is up has of them stays as it is,
+/// whatever the profile says of it now.
+async fn only(spec: &mut EnvironmentSpec, services: &[String], environment: &Environment) -> Result<(), ApiError> {
+    let wanted = asked(spec, services)?;
+    let record = environment.handle.record().await?;
+    let mut there = record.spec.filter(|_| record.goal == Goal::Up).map(|spec| spec.services).unwrap_or_default();
+    spec.services.retain(|name, service| match there.shift_remove(name) {
+        _ if wanted.contains(name) => true,
+        Some(former) => {
+            *service = former;
+            true
+        }
+        None => false,
+    });
+    // Those that the profile does not have any more.
+    spec.services.extend(there);
     Ok(())
 }
 

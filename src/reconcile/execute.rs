@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use devenv_engine::{Engine, EngineError, Labels, ObservedContainer, ObservedNetwork, OwnerId, UploadFile};
 use devenv_secrets::{SecretError, Vault};
 use devenv_spec::{EnvironmentId, ServiceName, ServiceSpec, Size};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
@@ -87,7 +88,8 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// Keeps the last lines of this start, whatever follows.
     fn keep_crash(&self, service: &ServiceName, run: u32);
     /// The last lines that a process of this start wrote.
-    fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String>;
+    /// The last lines of a start, from `since` on.
+    fn last_lines(&self, service: &ServiceName, run: u32, since: Option<Timestamp>) -> Vec<String>;
     /// It is ready: from now on connections to the ports that are held for it go to this start.
     fn serve(&self, spec: &ServiceSpec, run: u32);
     /// Ends the process of one start, once its open requests have been answered.

@@ -34,6 +34,8 @@ pub(super) enum Command {
         spec: Box<EnvironmentSpec>,
         /// Services whose containers are replaced even if nothing has changed.
         replaced: Vec<ServiceName>,
+        /// Services that stay as they are.
+        alone: Vec<ServiceName>,
         reply: Reply,
     },
     Down {
@@ -218,7 +220,17 @@ impl Handle {
     /// Sets the goal to `spec`, with new containers for the services in `replaced`. Returns as soon
     /// as that is on record.
     pub(crate) async fn up_replacing(&self, spec: EnvironmentSpec, replaced: Vec<ServiceName>) -> Result<u64, CommandError> {
-        self.ask(|reply| Command::Up { spec: Box::new(spec), replaced, reply }).await?
+        self.up_beside(spec, replaced, Vec::new()).await
+    }
+
+    /// As [`Self::up_replacing`]; the services in `alone` stay as they are, whether they run or not.
+    pub(crate) async fn up_beside(
+        &self,
+        spec: EnvironmentSpec,
+        replaced: Vec<ServiceName>,
+        alone: Vec<ServiceName>,
+    ) -> Result<u64, CommandError> {
+        self.ask(|reply| Command::Up { spec: Box::new(spec), replaced, alone, reply }).await?
     }
 
     pub(crate) async fn down(&self, volumes: bool) -> Result<u64, CommandError> {

@@ -52,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) attempts: u32,
     pub(crate) started: Option<Instant>,
     pub(crate) ready_after: Option<Duration>,
+    /// Its readiness has been checked since its last start, with or without success.
+    pub(crate) settled: bool,
     /// Answers, and is being provisioned.
     pub(crate) provisioning: bool,
     /// Its container must be replaced whatever its spec says: a volume is no longer its own, or its image was rebuilt.
@@ -184,6 +186,7 @@ impl Service {
             attempts: 0,
             started: None,
             ready_after: None,
+            settled: false,
             provisioning: false,
             moved: false,
             came_back: false,
@@ -269,10 +272,11 @@ impl State {
     }
 
     /// Applies a new spec: new services are started, removed ones stopped, and failed ones tried again.
-    pub(crate) fn adopt_spec(&mut self, services: &IndexMap<ServiceName, ServiceSpec>, cause: Option<u64>) {
+    pub(crate) fn adopt_spec(&mut self, services: &IndexMap<ServiceName, ServiceSpec>, alone: &[ServiceName], cause: Option<u64>) {
         let mut former = std::mem::take(&mut self.services);
         for (name, spec) in services {
             let service = match former.shift_remove(name) {
+                Some(service) if alone.contains(name) => service,
                 Some(mut service) => {
                     let exists = service.life != Lifecycle::Absent || service.operation.is_some();
                     if service.made_from().container().is_some() == spec.container().is_some() {

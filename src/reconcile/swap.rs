@@ -51,7 +51,7 @@ impl Effects {
                     None | Some(Ok(_)) => Swapped::Cancelled,
                     Some(Err(mut evidence)) => {
                         if evidence.lines.is_empty() {
-                            evidence.lines = self.runtime.last_lines(&spec.name, run);
+                            evidence.lines = self.runtime.last_lines(&spec.name, run, None);
                         }
                         evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.runtime.diagnose(spec, &evidence));
                         Swapped::Failed(evidence)

@@ -82,6 +82,8 @@ impl View {
             failures: state
                 .services
                 .iter()
+                // What is to be removed concerns nobody any more, unless it cannot be stopped.
+                .filter(|(_, service)| service.wanted != DesiredState::Gone || matches!(service.life, Lifecycle::Unstoppable(..)))
                 .filter_map(|(name, service)| {
                     let failure = service.failure()?.clone();
                     Some(FailedService { name: name.clone(), optional: service.spec.optional, failure })

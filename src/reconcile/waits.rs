@@ -41,6 +41,18 @@ impl Handle {
         .await
     }
 
+    /// As [`Self::until_up`], for some services: what others do does not matter.
+    pub(crate) async fn until_up_of(&self, revision: u64, names: &[ServiceName]) -> Result<View, CommandError> {
+        self.until_or_quiet(revision, |view| {
+            let given_up = view.stuck.is_some()
+                || view.failures.iter().any(|failed| names.contains(&failed.name))
+                || view.blocked.iter().any(|blocked| names.contains(&blocked.name));
+            let is_over = |name: &ServiceName| view.has_settled(name) || view.blocked_by(name.as_str()).is_some();
+            view.goal != Goal::Up || given_up || names.iter().all(is_over)
+        })
+        .await
+    }
+
     /// As [`Self::until`], and not for ever: when services only wait for one another and nothing happens for [`QUIET`], or the engine
     /// does not answer for [`ENGINE_SILENT`], the wait ends with that. What is in progress has a limit of its own.
     async fn until_or_quiet(&self, revision: u64, reached: impl Fn(&View) -> bool) -> Result<View, CommandError> {

@@ -24,7 +24,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use devenv_engine::{Engine, UploadFile};
+use devenv_engine::{ContainerState, Engine, UploadFile};
 use devenv_kinds::{
     diagnosis,
     probe::{self, ExecTarget, Lines, ProbeContext},
@@ -34,6 +34,7 @@ use devenv_logs::{Logs, Query};
 use devenv_secrets::{Vault, tls};
 use devenv_spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload};
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -142,6 +143,18 @@ impl EnvironmentRuntime {
 
     pub(crate) fn builds(&self) -> Arc<Builds> {
         self.builds.clone()
+    }
+
+    /// Whether the service's program runs. An engine that does not answer says nothing else.
+    async fn runs(&self, spec: &ServiceSpec, instance: &Instance) -> bool {
+        match &spec.workload {
+            Workload::Process(_) => self.processes.runs(&spec.name, instance.run),
+            Workload::Container(_) => match self.engine.inspect(&instance.id).await {
+                Ok(Some(container)) => !matches!(container.state, ContainerState::Created | ContainerState::Exited { .. }),
+                Ok(None) => false,
+                Err(_) => true,
+            },
+        }
     }
 
     fn context(&self, spec: &ServiceSpec, instance: &Instance) -> ProbeContext {
@@ -312,9 +325,10 @@ impl ServiceRuntime for EnvironmentRuntime {
         }
     }
 
-    fn last_lines(&self, service: &ServiceName, run: u32) -> Vec<String> {
+    fn last_lines(&self, service: &ServiceName, run: u32, since: Option<Timestamp>) -> Vec<String> {
         let lines = blocking::in_place(|| self.logs.tail(service.as_str(), Some(run), 30)).unwrap_or_default();
-        lines.into_iter().map(|line| self.vault.redact(&line.text)).collect()
+        let is_new = |time: &str| since.is_none_or(|since| time.parse::<Timestamp>().is_ok_and(|time| time >= since));
+        lines.into_iter().filter(|line| is_new(&line.time)).map(|line| self.vault.redact(&line.text)).collect()
     }
 
     fn serve(&self, spec: &ServiceSpec, run: u32) {

@@ -23,6 +23,9 @@ const PROOF: Duration = Duration::from_secs(10);
 /// A service without a probe is ready once it has run for this long. The guide names it.
 pub(crate) const STEADY: Duration = Duration::from_secs(1);
 
+/// How late the end of a program may be reported: a process is given time to end what it left behind.
+const END_REPORTED_WITHIN: Duration = Duration::from_secs(30);
+
 /// One start of one service.
 pub(crate) struct ReadinessCheck<'a> {
     runtime: &'a EnvironmentRuntime,
@@ -60,11 +63,23 @@ impl<'a> ReadinessCheck<'a> {
                 // A server that was restarted in between may have lost what was provisioned.
                 Some(proof) if proof.life != answer.life => {}
                 proof => {
+                    self.still_runs().await?;
                     golden.replenish(self.spec).await;
                     return Ok(proof.unwrap_or(answer).evidence);
                 }
             }
         }
+    }
+
+    /// A port may be answered by what the program has left behind, and a line or a while may have come before its end, which is
+    /// reported a little later. Only the protocol of a server proves that it is the server that answers.
+    async fn still_runs(&self) -> Result<(), Evidence> {
+        if matches!(self.probe, Probe::OfKind(_)) || self.runtime.runs(self.spec, self.instance).await {
+            return Ok(());
+        }
+        // The report ends this wait.
+        tokio::time::sleep(END_REPORTED_WITHIN).await;
+        Err(Evidence::of("it ended before it was ready"))
     }
 
     /// Waits for the first answer. If the data has another superuser password than this environment, sets it

@@ -33,6 +33,31 @@ fn a_container_starts_only_when_what_it_depends_on_serves_it() {
     assert!(at("migrate", "service.completed") < at("app", "service.started"));
 }
 
+/// What it left behind answers for as long as it is given to end.
+#[test]
+fn a_program_that_has_ended_is_not_ready_although_its_daemon_answers() {
+    let corner = Corner::with(
+        r#"
+  web:
+    process: { command: [python3, daemon.py], port: 0 }
+    probe: { tcp: {} }
+    ready_timeout: 20s
+    restart: { policy: always, attempts: 1 }
+"#,
+    );
+    let server = "import os, signal, socket, time\n\
+        parent = os.getpid()\n\
+        if os.fork():\n    os._exit(0)\n\
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+        while os.getppid() == parent:\n    time.sleep(0.001)\n\
+        server = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n\
+        while True:\n    server.accept()[0].close()\n";
+    std::fs::write(corner.project().join("daemon.py"), server).unwrap();
+    let ended = corner.devenv(&["up", "test"]).expect(1);
+    assert!(ended.stderr.contains("left") && ended.stderr.contains("python3"), "{}", ended.stderr);
+    assert_eq!(corner.count("web", "service.ready"), 0);
+}
+
 #[test]
 fn a_service_that_cannot_start_fails_up_with_its_last_words_and_leaves_the_others_running() {
     let corner = Corner::with(

@@ -21,6 +21,7 @@ mod hostile_disk;
 mod panics;
 mod relocated;
 mod runners;
+mod selected;
 mod several;
 mod state_directory;
 mod supply_chain;

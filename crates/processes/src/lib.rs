@@ -254,6 +254,11 @@ impl Running {
         }
     }
 
+    /// Whether the program itself runs, whatever it has left behind. Known at once, while [`Self::exited`] waits for these as well.
+    pub fn program_runs(&self) -> bool {
+        tree::Process::of(self.pid).is_some()
+    }
+
     /// The processes that the program left running when it ended by itself, each as `NAME (process ID)`. They have been ended. Known
     /// once the program has ended.
     pub fn left_behind(&self) -> Vec<String> {

@@ -214,6 +214,24 @@ sleeps() {
 }
 until sleeps; do sleep 0.05; done
 exit 0"#;
+/// Within the grace of what is left behind, so that the end is not reported yet.
+#[tokio::test]
+async fn a_program_that_has_ended_does_not_run_although_its_daemon_does() {
+    let place = Place::new();
+    let running = place.shell("(trap '' TERM; echo serving; exec sleep 1000) & sleep 0.2; exit 0").await;
+    place.line("serving").await;
+    let ended = async {
+        while running.program_runs() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, ended).await.expect("the program has ended");
+    assert_eq!(running.exited().await.ending, Ending::Code(0));
+    assert!(!running.program_runs());
+    let other = place.shell("echo up; sleep 1000").await;
+    place.line("up").await;
+    assert!(other.program_runs());
+}
 
 #[tokio::test]
 async fn programs_that_make_themselves_daemons_are_named_and_ended() {

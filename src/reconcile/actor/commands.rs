@@ -17,8 +17,8 @@ impl Actor {
     pub(super) fn command(&mut self, command: Command) {
         // The caller may have disconnected; the command is executed anyway.
         match command {
-            Command::Up { spec, replaced, reply } => {
-                let _ = reply.send(self.up(*spec, &replaced));
+            Command::Up { spec, replaced, alone, reply } => {
+                let _ = reply.send(self.up(*spec, &replaced, &alone));
             }
             Command::Down { volumes, reply } => {
                 let _ = reply.send(self.down(volumes));
@@ -82,7 +82,7 @@ impl Actor {
         }
     }
 
-    fn up(&mut self, spec: EnvironmentSpec, replaced: &[ServiceName]) -> Result<u64, CommandError> {
+    fn up(&mut self, spec: EnvironmentSpec, replaced: &[ServiceName], alone: &[ServiceName]) -> Result<u64, CommandError> {
         let cause = self.events.emit(
             NewEvent::new("environment.up-asked", format!("`up` was requested with the profile `{}`", spec.profile))
                 .with("profile", spec.profile.clone()),
@@ -98,7 +98,7 @@ impl Actor {
         }
         self.record.goal = Goal::Up;
         self.record.subnet.get_or_insert(spec.subnet);
-        self.record.stopped.clear();
+        self.record.stopped.retain(|stopped| alone.contains(stopped));
         for name in replaced.iter().filter(|name| spec.services.get(*name).is_some_and(|service| service.container().is_some())) {
             if !self.record.moved.contains(name) {
                 self.record.moved.push(name.clone());
@@ -111,7 +111,7 @@ impl Actor {
         if matches!(self.state.network, Network::Failed { .. }) {
             self.state.network = Network::Absent;
         }
-        self.state.adopt_spec(&spec.services, Some(cause));
+        self.state.adopt_spec(&spec.services, alone, Some(cause));
         for name in replaced {
             if let Some(service) = self.state.services.get_mut(name) {
                 if service.spec.container().is_some() {
@@ -215,9 +215,15 @@ impl Actor {
                 ServiceAction::Stop => {
                     service.wanted = DesiredState::Stopped;
                     service.restart = None;
-                    if let Lifecycle::Backoff(instance, ..) = service.life.clone() {
-                        service.life = Lifecycle::Idle(instance);
-                    }
+                    // One that has failed does not run either: its failure is no error any more.
+                    service.life = match std::mem::replace(&mut service.life, Lifecycle::Absent) {
+                        Lifecycle::Backoff(instance, ..) | Lifecycle::Ended(instance, _) | Lifecycle::CrashLoop(instance, _) => {
+                            Lifecycle::Idle(instance)
+                        }
+                        Lifecycle::Failed(None, _) => Lifecycle::Absent,
+                        Lifecycle::Failed(Some(instance), _) => Lifecycle::Running(instance),
+                        other => other,
+                    };
                     if !self.record.stopped.contains(name) {
                         self.record.stopped.push(name.clone());
                     }

@@ -21,7 +21,7 @@ impl Actor {
     /// Adopts what an earlier daemon left: the goal from the record, the rest from the engine.
     pub(super) fn begin(&mut self, observed: Observed) {
         if let Some(spec) = self.record.spec.clone() {
-            self.state.adopt_spec(&spec.services, None);
+            self.state.adopt_spec(&spec.services, &[], None);
             for (name, service) in &mut self.state.services {
                 service.moved = self.record.moved.contains(name);
                 service.wanted = match self.record.goal {

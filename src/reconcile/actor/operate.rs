@@ -14,7 +14,7 @@ use crate::reconcile::{
     execute::{Leaving, NotStarted, OperationError, Subject},
     failure::Evidence,
     plan::{self, Next},
-    state::{DesiredState, Network, Operation, Service},
+    state::{DesiredState, Lifecycle, Network, Operation, Service},
 };
 
 /// What an operation may take at the most. The calls of the engine have shorter limits, and say more: this one ends what nobody has
@@ -54,6 +54,10 @@ impl Actor {
         let Some(service) = self.state.services.get_mut(&name) else { return };
         debug_assert_eq!(service.operation, None, "{name}: {operation:?} would start next to it");
         service.operation = Some(operation);
+        // One that no longer answers may have logged the reason before.
+        let again = operation == Operation::Settle
+            && std::mem::replace(&mut service.settled, true)
+            && matches!(service.life, Lifecycle::Running(_));
         let mut subject = self.subject_of(&name);
         if matches!(operation, Operation::Stop | Operation::Remove | Operation::Examine) {
             subject.spec = self.state.services[&name].made_from().clone();
@@ -93,7 +97,7 @@ impl Actor {
                 let news = self.news.clone();
                 self.start(Some(&name.clone()), async move {
                     let (sender, mut heard) = mpsc::unbounded_channel();
-                    let settle = effects.settle(&subject, sender, cancel);
+                    let settle = effects.settle(&subject, again, sender, cancel);
                     tokio::pin!(settle);
                     loop {
                         tokio::select! {

@@ -165,6 +165,7 @@ impl Actor {
             service.restart = None;
             service.started = Some(Instant::now().into_std());
             service.ready_after = None;
+            service.settled = false;
         }
     }
 
@@ -176,6 +177,7 @@ impl Actor {
             service.start_heard = false;
             service.started = Some(Instant::now().into_std());
             service.ready_after = None;
+            service.settled = false;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use devenv_engine::{ContainerState, EngineError, ObservedContainer};
 use devenv_spec::{EnvironmentId, ServiceSpec, Workload};
 use futures_util::StreamExt;
+use jiff::Timestamp;
 
 use super::{Effects, Observed, OperationError, Subject};
 use crate::{
@@ -55,7 +56,7 @@ impl Effects {
             }
             (Workload::Container(_), None) => None,
         };
-        let lines = self.last_lines(subject).await;
+        let lines = self.last_lines(subject, None).await;
         if let (Some(exit), Some(instance)) = (&exit, &subject.instance)
             && exit.code != 0
         {
@@ -80,11 +81,11 @@ impl Effects {
         }
     }
 
-    /// The last lines of the container's current start, with secrets masked.
-    pub(super) async fn last_lines(&self, subject: &Subject) -> Vec<String> {
+    /// The last lines of the service's current start, or of it from `since` on, with secrets masked.
+    pub(super) async fn last_lines(&self, subject: &Subject, since: Option<Timestamp>) -> Vec<String> {
         let Some(instance) = &subject.instance else { return Vec::new() };
         if subject.spec.container().is_none() {
-            return self.runtime.last_lines(&subject.spec.name, instance.run);
+            return self.runtime.last_lines(&subject.spec.name, instance.run, since);
         }
         let started = match self.engine.inspect(&instance.id).await {
             Ok(Some(container)) => container.started_at,
@@ -92,9 +93,10 @@ impl Effects {
         };
         // Engines record the start once it has succeeded: a program that ends at once has written its output by then.
         let started =
-            started.and_then(|started| started.parse::<jiff::Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
+            started.and_then(|started| started.parse::<Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
+        let since = since.map(|since| since.to_string()).or(started);
         let mut lines = VecDeque::new();
-        let mut logs = self.engine.logs(&instance.id, started.as_deref(), false);
+        let mut logs = self.engine.logs(&instance.id, since.as_deref(), false);
         let read = async {
             while let Some(Ok(chunk)) = logs.next().await {
                 if lines.len() == TOLD_LINES {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use devenv_engine::{EngineError, UploadFile, launch};
 use devenv_spec::{ContainerSpec, ServiceSpec, Workload};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -81,14 +82,17 @@ impl Effects {
         Ok(files)
     }
 
-    /// Waits for readiness within the service's time limit, unless it is cancelled because the service exited.
+    /// Waits for readiness within the service's time limit, unless it is cancelled because the service exited. A service that was
+    /// ready before (`again`) has logged much that says nothing of why it is not ready now.
     pub(crate) async fn settle(
         &self,
         subject: &Subject,
+        again: bool,
         news: mpsc::UnboundedSender<ReadinessUpdate>,
         cancelled: CancellationToken,
     ) -> Option<Result<String, Evidence>> {
         let instance = subject.instance.clone()?;
+        let since = again.then(Timestamp::now);
         tokio::select! {
             // Dropping the future half way is safe: everything in it may be repeated.
             () = cancelled.cancelled() => None,
@@ -98,7 +102,7 @@ impl Effects {
                     Ok(proof)
                 }
                 Err(mut evidence) => {
-                    evidence.lines = self.last_lines(subject).await;
+                    evidence.lines = self.last_lines(subject, since).await;
                     evidence.diagnosis = evidence.diagnosis.take().or_else(|| self.runtime.diagnose(&subject.spec, &evidence));
                     Err(evidence)
                 }

@@ -243,6 +243,11 @@ impl HostProcesses {
         Exit { code, out_of_memory: out_of_memory && code == KILLED, error: explain(code, &left) }
     }
 
+    /// Whether the program of a start runs: what it left behind does not count.
+    pub(crate) fn runs(&self, service: &ServiceName, run: u32) -> bool {
+        self.get(service, run).is_some_and(|running| running.program_runs())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, BTreeMap<u32, Start>>> {
         self.starts.lock().expect("no code panics while it holds this lock")
     }

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{Condition, Phase, ServiceState};
 use devenv_engine::EngineError;
-use devenv_spec::{Image, ImageBuild, ProcessSpec, Resources, RestartWhen, ServiceSpec, Workload};
+use devenv_spec::{Image, ImageBuild, OfKind, ProcessSpec, Resources, RestartWhen, ServiceSpec, Workload};
 use indexmap::IndexMap;
 
 use super::world::{World, within};
 use crate::{
-    reconcile::{CommandError, ServiceAction},
+    reconcile::{CommandError, Evidence, ServiceAction},
     store::Store,
 };
 
@@ -40,6 +40,42 @@ async fn a_container_that_could_not_be_started_is_never_ready() {
         assert!(view.failures[0].failure.reason.contains("Error processing tar file"), "{:?}", view.failures);
     }
     assert_eq!(life.up(&world).await.status.phase, Phase::Ready, "it is tried again from the start");
+}
+
+/// Until its container is removed, which takes a moment, the service is still on the list.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_has_failed_and_left_the_profile_does_not_fail_the_next_up() {
+    for code in [5, 127] {
+        let mut world = World::new();
+        edit(&mut world, 0, |db| db.restart.policy = RestartWhen::Never);
+        edit(&mut world, 1, |api| api.depends_on.clear());
+        let life = world.start().await;
+        life.up(&world).await;
+        world.engine.exit(&world.container("db").await.id, code);
+        life.until(|view| view.status.phase == Phase::Failed).await;
+        world.engine.delay("remove_container", Duration::from_secs(5));
+        world.specs.remove(0);
+        let view = life.up(&world).await;
+        assert_eq!((view.status.phase, view.failures.len(), view.status.services.len()), (Phase::Ready, 0, 1), "{:?}", view.status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_a_service_that_was_ready_tells_nothing_that_it_logged_before() {
+    let mut world = World::new();
+    edit(&mut world, 0, |db| db.provision.push(OfKind { kind: "postgres".into(), value: serde_json::Value::Null }));
+    let life = world.start().await;
+    assert_eq!(life.up(&world).await.status.phase, Phase::Ready);
+    let db = world.container("db").await.id;
+    for attempt in ["first", "second"] {
+        world.engine.log(&db, true, &format!("an error before the {attempt}"));
+        world.next_settling("db", Err(Evidence::of("a script failed")));
+        let view = life.up(&world).await;
+        assert_eq!(view.status.phase, Phase::Failed, "{:?}", view.status);
+        assert_eq!(world.container("db").await.id, db, "it was not replaced");
+        let failure = &view.failures[0].failure;
+        assert!(failure.reason.contains("a script failed") && !failure.detail.contains("an error before"), "{attempt}: {failure:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

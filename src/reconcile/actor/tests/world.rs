@@ -136,7 +136,7 @@ impl ServiceRuntime for FakeServiceRuntime {
 
     fn keep_crash(&self, _: &ServiceName, _: u32) {}
 
-    fn last_lines(&self, _: &ServiceName, _: u32) -> Vec<String> {
+    fn last_lines(&self, _: &ServiceName, _: u32, _: Option<jiff::Timestamp>) -> Vec<String> {
         Vec::new()
     }
 
