@@ -42,6 +42,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("agents", include_str!("../../docs/guide/agents.md")),
     ("debugging", include_str!("../../docs/guide/debugging.md")),
     ("testing", include_str!("../../docs/guide/testing.md")),
+    ("clients", include_str!("../../docs/guide/clients.md")),
     ("ci", include_str!("../../docs/guide/ci.md")),
     ("ui", include_str!("../../docs/guide/ui.md")),
     ("chaos", include_str!("../../docs/guide/chaos.md")),
