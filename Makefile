@@ -4,7 +4,7 @@ PROFILE ?= default
 SUITES ?= foundation data
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/devenv
 
-.PHONY: up down test test-fast test-clients clients accept check sbom bench fuzz build dist test-install reference pictures help
+.PHONY: up down test test-fast test-clients accept check sbom bench fuzz build dist test-install reference pictures help
 
 help:             ## List the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -38,6 +38,7 @@ test:             ## Run all tests, with and without a container engine
 	cargo test --workspace --quiet --features docker-tests --test docker
 	@# The tests above have built the program. `cargo build` would build its dependencies again, with fewer features.
 	DEVENV=$(or $(CARGO_TARGET_DIR),target)/debug/devenv python3 -m unittest discover --start-directory tests/ui
+	DEVENV=$(or $(CARGO_TARGET_DIR),target)/debug/devenv $$(scripts/setup interface) -m unittest discover --start-directory tests/interface
 	python3 -m unittest discover --start-directory clients/python/tests
 
 test-fast:        ## Run the tests that need no container engine
@@ -48,7 +49,7 @@ test-clients:     ## Build the packages for Python and Node, and test them in em
 	@scripts/setup build
 	@scripts/setup engine
 	@scripts/setup images --all
-	cargo build --quiet
+	cargo build --quiet --workspace --features docker-tests --bin devenv
 	DEVENV=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/devenv $$(scripts/setup clients) -m unittest discover --verbose --start-directory clients/tests
 
 accept: build     ## Run the acceptance tests of the machine interface, if they are next to the checkout
@@ -69,13 +70,8 @@ sbom:             ## Write a CycloneDX bill of materials to target/sbom.json
 	@mkdir -p target
 	scripts/supply-chain sbom > target/sbom.json
 
-reference:        ## Generate the schema and the reference
+reference:        ## Generate the schema, the reference, and the types of the packages for Python and Node
 	UPDATE=1 cargo test --quiet --lib --package devenv-profile --package devenv -- the_reference the_published_schema
-
-clients:          ## Generate the types of the packages for Python and Node
-	@scripts/setup build
-	cargo build --quiet
-	clients/generate.py $(or $(CARGO_TARGET_DIR),target)/debug/devenv
 
 pictures:         ## Take the pictures of the page, in docs/pictures
 	@scripts/setup tests

@@ -25,8 +25,16 @@ enum Answer {
     Document(SchemaOf),
     /// One document a line, as things happen. Errors after the first line are lines too.
     Lines(SchemaOf),
-    /// The connection changes to this protocol, in which lines of JSON or frames follow.
-    Upgrade(&'static str),
+    /// The connection changes to this protocol.
+    Upgrade { protocol: &'static str, messages: Messages },
+}
+
+/// What follows on a connection after it has changed.
+enum Messages {
+    /// One JSON document a line, from the daemon and from the client.
+    Lines(SchemaOf, SchemaOf),
+    /// Binary frames.
+    Frames,
 }
 
 fn get<A: JsonSchema>(path: &'static str, about: &'static str) -> Route {
@@ -41,8 +49,13 @@ fn lines<R: JsonSchema, A: JsonSchema>(path: &'static str, about: &'static str) 
     Route { answer: Answer::Lines(of::<A>), ..post::<R, A>(path, about) }
 }
 
-fn upgrade<R: JsonSchema>(path: &'static str, about: &'static str, protocol: &'static str) -> Route {
-    Route { answer: Answer::Upgrade(protocol), ..post::<R, Value>(path, about) }
+fn upgrade<R: JsonSchema>(path: &'static str, about: &'static str, protocol: &'static str, messages: Messages) -> Route {
+    Route { answer: Answer::Upgrade { protocol, messages }, ..post::<R, Value>(path, about) }
+}
+
+/// A route after which both sides say how a claim goes on.
+fn claim<R: JsonSchema>(path: &'static str, about: &'static str) -> Route {
+    upgrade::<R>(path, about, api::LEASE_PROTOCOL, Messages::Lines(of::<api::LeaseMessage>, of::<api::LeaseCommand>))
 }
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -62,9 +75,9 @@ fn routes() -> Vec<Route> {
         lines::<api::EventsRequest, api::Event>(route::EVENTS, "Events of an environment."),
         post::<api::WhyRequest, api::Why>(route::WHY, "What led to a service's last change."),
         post::<api::VariablesRequest, api::Variables>(route::VARIABLES, "The variables of an environment, with secrets."),
-        upgrade::<api::ExecRequest>(route::EXEC, "Runs a command in a service.", api::EXEC_PROTOCOL),
-        upgrade::<api::LeaseRequest>(route::LEASE, "Leases private parts of services until the connection ends.", api::LEASE_PROTOCOL),
-        upgrade::<api::HoldRequest>(route::HOLD, "Holds an environment until the connection ends.", api::LEASE_PROTOCOL),
+        upgrade::<api::ExecRequest>(route::EXEC, "Runs a command in a service.", api::EXEC_PROTOCOL, Messages::Frames),
+        claim::<api::LeaseRequest>(route::LEASE, "Leases private parts of services until the connection ends."),
+        claim::<api::HoldRequest>(route::HOLD, "Holds an environment until the connection ends."),
         lines::<api::BundleRequest, api::BundleFile>(route::BUNDLE, "Diagnostics of an environment without secrets, in chunks of files."),
         post::<api::EnvironmentTarget, api::Ledger>(route::LEDGER, "Scripts and data sets, and what has been applied of them."),
         post::<api::AcceptRequest, api::Ledger>(route::LEDGER_ACCEPT, "Records a changed script as applied."),
@@ -96,6 +109,9 @@ fn routes() -> Vec<Route> {
         post::<api::ArchiveRequest, api::Images>(route::IMAGES_LOAD, "Reads images from an archive."),
     ]
 }
+
+/// The field with the schemas of the lines that follow an upgrade, by their sender.
+const MESSAGES: &str = "x-messages";
 
 /// The status codes of errors. The body is always an `ErrorDocument`, whose `code` says more.
 const ERRORS: &[(&str, &str)] = &[
@@ -154,9 +170,14 @@ fn operation(route: &Route, error: &Schema, generator: &mut SchemaGenerator) -> 
             let content = json!({ "application/x-ndjson": { "schema": schema(generator) } });
             responses.insert("200".to_owned(), json!({ "description": "One document a line.", "content": content }));
         }
-        Answer::Upgrade(protocol) => {
+        Answer::Upgrade { protocol, messages } => {
             let description = format!("The connection speaks `{protocol}` from here on.");
-            responses.insert("101".to_owned(), json!({ "description": description }));
+            let mut response = json!({ "description": description });
+            // OpenAPI has no words for what follows an upgrade.
+            if let Messages::Lines(daemon, client) = messages {
+                response[MESSAGES] = json!({ "daemon": daemon(generator), "client": client(generator) });
+            }
+            responses.insert("101".to_owned(), response);
         }
     }
     for (status, description) in ERRORS {
@@ -194,7 +215,14 @@ fn page() -> String {
             let request = if request.is_null() { String::new() } else { shown(request) };
             let answer = &operation["responses"]["200"]["content"];
             let answer = match (&answer["application/json"]["schema"], &answer["application/x-ndjson"]["schema"]) {
-                (Value::Null, Value::Null) => "an upgraded connection".to_owned(),
+                (Value::Null, Value::Null) => match &operation["responses"]["101"][MESSAGES] {
+                    Value::Null => "an upgraded connection".to_owned(),
+                    messages => format!(
+                        "an upgraded connection: lines of {}, and of {} from the client",
+                        shown(&messages["daemon"]),
+                        shown(&messages["client"])
+                    ),
+                },
                 (Value::Null, lines) => format!("lines of {}", shown(lines)),
                 (document, _) => shown(document),
             };
@@ -257,5 +285,20 @@ mod tests {
         }
         let is_current = std::fs::read_to_string(file).is_ok_and(|text| text == page());
         assert!(is_current, "run `UPDATE=1 cargo test -p devenv --lib the_reference` to write docs/reference/api.md");
+    }
+
+    #[test]
+    fn the_reference_for_the_client_packages_is_up_to_date() {
+        use std::{io::Write, process::Stdio};
+
+        let mut generate = std::process::Command::new("python3");
+        generate.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/generate.py"));
+        if std::env::var_os("UPDATE").is_none() {
+            generate.arg("--check");
+        }
+        let mut child = generate.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(document().to_string().as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 }

@@ -7,6 +7,6 @@ export { Api } from "./api.js";
 export { Connection } from "./connection.js";
 export { Environment, type Address, type FaultOptions, type Options } from "./environment.js";
 export { DevenvError, type OwnCode } from "./errors.js";
-export { Lease, PrivateDatabase, PrivateRedis, PrivateTopics, PrivateVirtualHost, type Granted } from "./leases.js";
+export { Lease, PrivateDatabase, PrivateRedis, PrivateTopics, PrivateVirtualHost } from "./leases.js";
 export { Scope } from "./scope.js";
 export type * from "./types.js";

@@ -2,17 +2,7 @@
 import type { Socket } from "node:net";
 import { decoded, lost, type Connection } from "./connection.js";
 import { DevenvError } from "./errors.js";
-import type { ApiError, LeaseRequest } from "./types.js";
-
-/** What the daemon grants. */
-export interface Granted {
-  id: string;
-  services: string[];
-  database?: string | null;
-  variables: Record<string, string>;
-}
-
-type Message = { granted: Granted } | { failed: ApiError } | "over";
+import type { LeaseCommand, LeaseMessage, LeaseRequest, Lease as Granted } from "./types.js";
 
 /** Private parts of services, until it is released or this process ends. */
 export class Lease {
@@ -103,7 +93,7 @@ export async function lease<Kind extends Lease>(connection: Connection, request:
   const line = new Line(socket, received);
   try {
     const message = await line.next();
-    if (message === "over" || !("granted" in message)) throw answered(message);
+    if (typeof message === "string" || !("granted" in message)) throw answered(message);
     line.idle();
     return new Kind(message.granted, line);
   } catch (error) {
@@ -130,13 +120,13 @@ export class Line {
     socket.resume();
   }
 
-  async next(): Promise<Message> {
+  async next(): Promise<LeaseMessage> {
     for (;;) {
       const end = this.text.indexOf("\n");
       if (end >= 0) {
         const line = this.text.slice(0, end);
         this.text = this.text.slice(end + 1);
-        return decoded<Message>(line);
+        return decoded<LeaseMessage>(line);
       }
       if (this.ended) throw this.ended;
       await new Promise<void>((resolve) => (this.waiting = resolve));
@@ -151,7 +141,8 @@ export class Line {
   async release(): Promise<void> {
     this.socket.ref();
     try {
-      this.socket.write('"release"\n');
+      const command: LeaseCommand = "release";
+      this.socket.write(`${JSON.stringify(command)}\n`);
       const message = await this.next();
       if (message !== "over") throw answered(message);
     } finally {
@@ -166,7 +157,7 @@ export class Line {
   }
 }
 
-function answered(message: Message): DevenvError {
+function answered(message: LeaseMessage): DevenvError {
   if (typeof message === "object" && "failed" in message) return DevenvError.of(message.failed);
   return new DevenvError("unexpected", `unexpected message of the daemon: ${JSON.stringify(message).slice(0, 200)}`);
 }

@@ -6,7 +6,7 @@ import threading
 import weakref
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Type, TypeVar
+from typing import TYPE_CHECKING, Dict, List, Optional, Type, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from . import types
@@ -42,10 +42,10 @@ class Lease:
         self._socket: Optional[socket.socket]
         self._socket, self._reader = connection.upgrade(ROUTE, PROTOCOL, request)
         try:
-            granted = self._receive()
-            if "granted" not in granted:
-                raise answered(granted)
-            lease = granted["granted"]
+            message = self._receive()
+            if isinstance(message, str) or "granted" not in message:
+                raise answered(message)
+            lease = message["granted"]
             self.id, self.services, self.database = lease["id"], lease["services"], lease.get("database")
             self.variables = lease["variables"]
         except BaseException:
@@ -67,7 +67,8 @@ class Lease:
             if self._socket is None:
                 return
             try:
-                self._socket.sendall(b'"release"\n')
+                command: types.LeaseCommand = "release"
+                self._socket.sendall(json.dumps(command).encode() + b"\n")
                 ended = self._receive()
                 if ended != "over":
                     raise answered(ended)
@@ -76,14 +77,14 @@ class Lease:
             finally:
                 self._close()
 
-    def _receive(self) -> Any:
+    def _receive(self) -> types.LeaseMessage:
         try:
             line = self._reader.readline(LONGEST_LINE)
         except OSError as error:
             raise lost(error) from error
         if not line:
             raise lost(None)
-        return decoded(line)
+        return cast("types.LeaseMessage", decoded(line))
 
     def _close(self) -> None:
         """Without a word to the daemon: it ends the lease when no process has the connection any more."""
@@ -194,8 +195,8 @@ class Leases:
         self._stack.close()
 
 
-def answered(message: Any) -> DevenvError:
-    if isinstance(message, dict) and isinstance(message.get("failed"), dict):
+def answered(message: types.LeaseMessage) -> DevenvError:
+    if not isinstance(message, str) and "failed" in message:
         return DevenvError.of(message["failed"])
     return DevenvError("unexpected", f"unexpected message of the daemon: {json.dumps(message)[:200]}")
 
