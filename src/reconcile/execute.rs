@@ -87,9 +87,10 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     async fn examine_process(&self, spec: &ServiceSpec, run: u32) -> Exit;
     /// Keeps the last lines of this start, whatever follows.
     fn keep_crash(&self, service: &ServiceName, run: u32);
-    /// The last lines that a process of this start wrote.
-    /// The last lines of a start, from `since` on.
+    /// The last lines that a process of this start wrote, from `since` on.
     fn last_lines(&self, service: &ServiceName, run: u32, since: Option<Timestamp>) -> Vec<String>;
+    /// When the last line of this start was written, to a microsecond; `None` if it wrote nothing, or so much is not kept.
+    fn last_written(&self, service: &ServiceName, run: u32) -> Option<Timestamp>;
     /// It is ready: from now on connections to the ports that are held for it go to this start.
     fn serve(&self, spec: &ServiceSpec, run: u32);
     /// Ends the process of one start, once its open requests have been answered.

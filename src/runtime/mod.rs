@@ -331,6 +331,12 @@ impl ServiceRuntime for EnvironmentRuntime {
         lines.into_iter().filter(|line| is_new(&line.time)).map(|line| self.vault.redact(&line.text)).collect()
     }
 
+    fn last_written(&self, service: &ServiceName, run: u32) -> Option<Timestamp> {
+        // Lines of its two streams may be out of order.
+        let lines = blocking::in_place(|| self.logs.tail(service.as_str(), Some(run), 30)).ok()?;
+        lines.iter().filter_map(|line| line.time.parse().ok()).max()
+    }
+
     fn serve(&self, spec: &ServiceSpec, run: u32) {
         if matches!(spec.workload, Workload::Process(_)) {
             self.processes.serve(spec, run);

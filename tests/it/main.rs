@@ -11,6 +11,7 @@ mod crash_recovery;
 mod disconnects;
 mod elsewhere;
 mod endurance;
+mod failures;
 mod faults;
 mod foreign_files;
 mod forgotten;

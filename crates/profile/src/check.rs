@@ -182,7 +182,9 @@ impl Check<'_> {
                 "no" | "off" | "n" | "false" | "0" => Some("write `false`".to_owned()),
                 _ => None,
             },
-            (false, Shape::Integer { .. }) => range(text).map(each_port),
+            (false, Shape::Integer { .. }) => {
+                range(text).map(|first| format!("a range is not allowed: write one number, such as `{}: {first}`", place.name))
+            }
             _ => None,
         };
         let message = format!("`{}` must be {}, but is `{}`", place.name, shape.noun(), shortened(scalar.written()));
@@ -243,19 +245,23 @@ fn rewritten(node: &Node, shape: &Shape, name: &str) -> Option<String> {
             let mut parts = first.rsplit(':');
             let container = parts.next()?;
             let host = parts.next().unwrap_or(container);
+            let advice = match (range(container), range(host)) {
+                (Some(first), _) if protocol == "tcp" => return Some(each_port(first)),
+                (Some(_), _) => "a range is not allowed: write each port, such as",
+                (None, Some(_)) => "a range is not allowed: write one port of the host, such as",
+                (None, None) => "write",
+            };
+            let one = |port: &str| range(port).map_or_else(|| shortened(port), |first| first.to_string());
             if protocol != "tcp" {
-                let host = if host.parse::<u16>().is_ok() { host } else { container };
+                let host = if host.parse::<u16>().is_ok() || range(host).is_some() { host } else { container };
                 return Some(format!(
-                    "write `publish: [{{ port: {}, host: {}, protocol: {} }}]` under `container`",
-                    shortened(container),
-                    shortened(host),
+                    "{advice} `publish: [{{ port: {}, host: {}, protocol: {} }}]` under `container`",
+                    one(container),
+                    one(host),
                     shortened(protocol)
                 ));
             }
-            if let Some(first) = range(container) {
-                return Some(each_port(first));
-            }
-            Some(format!("write `{name}: {{ {}: {} }}`, the container's port first", shortened(container), shortened(host)))
+            Some(format!("{advice} `{name}: {{ {}: {} }}`, the container's port first", one(container), one(host)))
         }
         (Content::List(items), Shape::Map { values, .. }) => {
             let first = items.first().and_then(Node::text)?;

@@ -91,14 +91,22 @@ impl Effects {
             Ok(Some(container)) => container.started_at,
             Ok(None) | Err(_) => return Vec::new(),
         };
-        // Engines record the start once it has succeeded: a program that ends at once has written its output by then.
+        // Engines record the start once it has succeeded: a program that ends at once has written its output by then. What the former
+        // start wrote in this time is known.
         let started =
             started.and_then(|started| started.parse::<Timestamp>().ok()).map(|started| (started - START_NOTED_WITHIN).to_string());
         let since = since.map(|since| since.to_string()).or(started);
+        let former = instance.run.checked_sub(1).and_then(|former| self.runtime.last_written(&subject.spec.name, former));
+        let is_former = |time: &str| {
+            former.zip(time.parse::<Timestamp>().ok()).is_some_and(|(former, time)| time.as_microsecond() <= former.as_microsecond())
+        };
         let mut lines = VecDeque::new();
         let mut logs = self.engine.logs(&instance.id, since.as_deref(), false);
         let read = async {
             while let Some(Ok(chunk)) = logs.next().await {
+                if is_former(&chunk.time) {
+                    continue;
+                }
                 if lines.len() == TOLD_LINES {
                     lines.pop_front();
                 }

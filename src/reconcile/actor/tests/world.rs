@@ -140,6 +140,10 @@ impl ServiceRuntime for FakeServiceRuntime {
         Vec::new()
     }
 
+    fn last_written(&self, _: &ServiceName, _: u32) -> Option<jiff::Timestamp> {
+        None
+    }
+
     fn serve(&self, _: &ServiceSpec, _: u32) {}
 
     async fn retire_process(&self, _: &ServiceSpec, _: u32) -> Result<(), String> {
