@@ -1,8 +1,13 @@
 //! `devenv new`: writes the first profile of a project, from the project's files.
 
 mod detect;
+mod dev_container;
 mod libraries;
+mod members;
+mod node;
+mod ports;
 mod programs;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -23,7 +28,8 @@ use detect::Found;
 /// Write the first profile of a project, from what the project holds.
 ///
 /// Looks at Compose files, devcontainer.json, Procfile, package.json, pyproject.toml, requirements.txt, Cargo.toml, go.mod, Gemfile, pom.xml,
-/// build.gradle, composer.json, lock files, `.env.example` and folders of migrations and seeds, writes `profiles/NAME.yaml`, and says what it took from where. With `--from`,
+/// build.gradle, composer.json, lock files, `.env.example` and folders of migrations and seeds, also of the members of a workspace and in the usual directories
+/// of a monorepo (`apps/*`, `services/*`, `packages/*`, `api`, `web`, and the like), writes `profiles/NAME.yaml`, and says what it took from where. With `--from`,
 /// converts a Compose file: `devenv up` then starts the same environment as `devenv up -f FILE`.
 ///
 /// Example: devenv new

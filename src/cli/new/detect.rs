@@ -6,18 +6,20 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use serde_json::Value;
 
 use super::{
+    dev_container::DevContainer,
     libraries::{SERVERS, Server, is_library, libraries},
-    programs,
+    members::{is_workspace, members},
+    ports::Port,
+    programs::{self, Place, Program, Runs},
 };
 
 /// The largest file that is looked at.
 const LARGEST: u64 = 4 << 20;
 
 /// Files that list libraries: manifests, then lock files, in which a library may be that of another one.
-const MANIFESTS: &[&str] = &[
+pub(super) const MANIFESTS: &[&str] = &[
     "package.json",
     "pyproject.toml",
     "requirements.txt",
@@ -34,7 +36,6 @@ const MANIFESTS: &[&str] = &[
 const LOCKS: &[&str] = &["poetry.lock", "uv.lock", "Pipfile.lock", "Gemfile.lock", "package-lock.json", "go.sum"];
 /// How the processes are started, where the project says so itself.
 const PROCFILES: &[&str] = &["Procfile.dev", "Procfile"];
-const DEV_CONTAINERS: &[&str] = &[".devcontainer/devcontainer.json", ".devcontainer.json"];
 /// Examples of env files, which a repository holds; `.env` itself is private and only its names count.
 const ENV_EXAMPLES: &[&str] = &[".env.example", ".env.sample", ".env.template", ".env.dist", "env.example"];
 /// Folders of scripts that make a schema, and of data.
@@ -61,18 +62,6 @@ pub(super) struct FoundServer {
     pub(super) from: String,
 }
 
-/// A program of the project.
-#[derive(Debug, Clone)]
-pub(super) struct Program {
-    pub(super) command: Vec<String>,
-    pub(super) watch: Vec<String>,
-    pub(super) from: String,
-    /// It ends by itself, and the others wait for that.
-    pub(super) job: bool,
-    /// It serves a port, which it gets as `PORT`.
-    pub(super) serves: bool,
-}
-
 /// What was found, and where.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -84,6 +73,10 @@ pub(super) struct Found {
     pub(super) migrations: Option<String>,
     pub(super) seeds: Option<String>,
     pub(super) env_file: EnvFile,
+    /// Of the dev container, as a profile writes them.
+    pub(super) variables: Vec<(String, String)>,
+    /// What was seen and not taken, and why.
+    pub(super) left_out: Vec<String>,
 }
 
 /// What is done with the project's `.env`.
@@ -99,85 +92,178 @@ pub(super) enum EnvFile {
 /// The project's Compose files, or those that its dev container names.
 pub(super) fn compose_files(directory: &Path) -> Vec<PathBuf> {
     let files = devenv_profile::load::compose_files(directory);
-    if !files.is_empty() {
-        return files;
-    }
-    for path in DEV_CONTAINERS.iter().map(|name| directory.join(name)) {
-        let Some(value) = dev_container(&path) else { continue };
-        let named = &value["dockerComposeFile"];
-        let beside = path.parent().unwrap_or(directory);
-        let list: Vec<&str> = named.as_str().into_iter().chain(named.as_array().into_iter().flatten().filter_map(Value::as_str)).collect();
-        let files: Vec<PathBuf> = list.iter().filter_map(|file| beside.join(file).canonicalize().ok()).collect();
-        if !files.is_empty() {
-            return files;
-        }
-    }
-    Vec::new()
+    if files.is_empty() { DevContainer::compose_files(directory) } else { files }
 }
 
 impl Found {
     pub(super) fn of(directory: &Path) -> Self {
         let project = directory.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         let mut found = Self { project, ..Self::default() };
-        for manifest in MANIFESTS {
-            if let Some(text) = read(&directory.join(manifest)) {
-                found.libraries(manifest, &text);
-                if let Some((name, program)) = programs::of_manifest(directory, manifest, &text) {
-                    found.programs.entry(service_name(&name)).or_insert(program);
-                }
-            }
+        let members = members(directory);
+        let paths = std::iter::once("").chain(members.iter().map(String::as_str));
+        let places: Vec<Place<'_>> = paths.map(|member| Place { root: directory, member }).collect();
+        let dev_container = DevContainer::of(directory);
+        for place in &places {
+            found.servers_of(*place);
         }
-        for lock in LOCKS {
-            if let Some(text) = read(&directory.join(lock)) {
-                found.libraries(lock, &text);
-            }
+        if let Some(dev_container) = &dev_container {
+            found.servers_of_dev_container(dev_container);
         }
-        for name in DEV_CONTAINERS {
-            if let Some(value) = dev_container(&directory.join(name)) {
-                found.features(name, &value);
-            }
+        for place in &places {
+            found.folders_of(*place);
         }
-        for name in ENV_EXAMPLES {
-            if let Some(text) = read(&directory.join(name)) {
-                found.urls(name, &text);
-            }
-        }
-        if let Some(program) = programs::migration(directory) {
-            found.programs.insert("migrate".to_owned(), program);
-        }
-        if let Some((name, text)) = PROCFILES.iter().find_map(|name| Some((name, read(&directory.join(name))?))) {
-            // It says how the programs are started: better than a guess.
-            found.programs = programs::of_procfile(name, &text).map(|(name, program)| (service_name(&name), program)).collect();
-        }
-        let has_files = |folder: &&&str| fs::read_dir(directory.join(folder)).is_ok_and(|mut entries| entries.next().is_some());
-        found.migrations = MIGRATIONS.iter().find(|folder| has_files(folder) && has_sql(&directory.join(folder))).map(ToString::to_string);
-        found.seeds = SEEDS.iter().find(|folder| has_files(folder) && has_sql(&directory.join(folder))).map(ToString::to_string);
         if let Some(folder) = found.migrations.clone().filter(|_| !found.servers.values().any(|server| server.sql)) {
             found.add(&SERVERS[0], format!("{folder}/"));
         }
+        found.programs_of(&places);
         found.env_file = found.env_file(directory);
+        if let Some(dev_container) = &dev_container {
+            found.take(dev_container, &places[0]);
+        }
+        found.share_no_port();
         found
+    }
+
+    /// The servers that libraries and examples of env files name.
+    fn servers_of(&mut self, place: Place<'_>) {
+        for file in MANIFESTS.iter().chain(LOCKS) {
+            if let Some(text) = read(&place.path(file)) {
+                self.libraries(file, &place.shown(file), &text);
+            }
+        }
+        for file in ENV_EXAMPLES {
+            if let Some(text) = read(&place.path(file)) {
+                self.urls(&place.shown(file), &text);
+            }
+        }
+    }
+
+    /// Scripts for the database. There is one, so that those of the first place that has some are taken.
+    fn folders_of(&mut self, place: Place<'_>) {
+        let has_scripts = |folder: &&&str| has_sql(&place.path(folder));
+        let mut take = |folders: &[&str], taken: &mut Option<String>| {
+            let Some(folder) = folders.iter().find(has_scripts).map(|folder| place.shown(folder)) else { return };
+            match taken {
+                None => *taken = Some(folder),
+                Some(first) => self.left_out.push(format!("{folder}/, because {first}/ is taken")),
+            }
+        };
+        take(MIGRATIONS, &mut self.migrations);
+        take(SEEDS, &mut self.seeds);
+    }
+
+    fn programs_of(&mut self, places: &[Place<'_>]) {
+        let root = places[0];
+        if let Some((file, text)) = PROCFILES.iter().find_map(|file| Some((file, read(&root.path(file))?))) {
+            // It says how the programs are started: better than a guess.
+            for (name, program) in programs::of_procfile(file, &text) {
+                self.add_program(&name, "", program);
+            }
+            return;
+        }
+        // Members first: the manifest of a workspace may only start them all.
+        for place in places.iter().skip(1).chain([&root]) {
+            for manifest in MANIFESTS {
+                let Some(text) = read(&place.path(manifest)) else { continue };
+                let starts_members = place.member.is_empty() && !self.programs.is_empty() && is_workspace(manifest, &text, place.root);
+                if !starts_members {
+                    for (name, program) in programs::of_manifest(*place, manifest, &text) {
+                        self.add_program(&name, place.member, program);
+                    }
+                }
+            }
+        }
+        for place in places {
+            if let Some(program) = programs::migration(*place) {
+                let name = if place.member.is_empty() { "migrate".to_owned() } else { format!("{}-migrate", place.name("")) };
+                self.add_program(&name, place.member, program);
+            }
+        }
+    }
+
+    /// Adds a program under a name that no other service has. Several manifests of a directory may be about the same one.
+    fn add_program(&mut self, name: &str, member: &str, program: Program) {
+        if self.programs.values().any(|other| other.command == program.command && other.directory == program.directory) {
+            return;
+        }
+        let numbered = (2..).map(|number| format!("{}-{number}", service_name(name)));
+        let names = [service_name(name), service_name(&member.replace('/', "-")), service_name(&format!("{name}-app"))];
+        let is_free = |name: &String| !self.programs.contains_key(name) && !self.servers.values().any(|server| server.service == name);
+        let candidates = names.into_iter().enumerate().filter(|(at, _)| *at != 1 || !member.is_empty()).map(|(_, name)| name);
+        if let Some(name) = candidates.chain(numbered).find(is_free) {
+            self.programs.insert(name, program);
+        }
+    }
+
+    fn servers_of_dev_container(&mut self, dev_container: &DevContainer) {
+        let file = dev_container.file;
+        // Features are programs in its image; those of servers say what the project needs.
+        for feature in dev_container.features() {
+            for server in
+                SERVERS.iter().filter(|server| server.words.iter().any(|word| feature.split(['-', '_']).any(|part| part == *word)))
+            {
+                self.add(server, format!("`{feature}` in {file}"));
+            }
+        }
+        for port in dev_container.forwarded_ports() {
+            for server in SERVERS.iter().filter(|server| server.port == Some(port)) {
+                self.add(server, format!("port {port} in {file}"));
+            }
+        }
+    }
+
+    /// What the dev container says about programs and their variables.
+    fn take(&mut self, dev_container: &DevContainer, root: &Place<'_>) {
+        let (programs, left_out) = dev_container.prepares();
+        self.left_out.extend(left_out);
+        let ports = dev_container.forwarded_ports().into_iter().filter(|port| !SERVERS.iter().any(|server| server.port == Some(*port)));
+        let ports: Vec<u16> = ports.collect();
+        let mut running = self.programs.values_mut().filter(|program| program.runs == Runs::On);
+        // With one program and one port, there is no doubt which is whose.
+        if let (Some(program), None, [port]) = (running.next(), running.next(), ports.as_slice())
+            && program.port == Port::None
+        {
+            program.port = Port::Fixed(*port);
+        }
+        for (name, program) in programs {
+            self.add_program(&name, "", program);
+        }
+        let (variables, mut unusable) = dev_container.variables(root);
+        for (name, value) in variables {
+            if self.provides(&name) {
+                unusable.push(name);
+            } else {
+                self.variables.push((name, value));
+            }
+        }
+        if !unusable.is_empty() {
+            self.left_out.push(format!("{} of {}, which the environment or its container sets", unusable.join(", "), dev_container.file));
+        }
+    }
+
+    /// Two programs cannot listen on the same port: the second one is left without, for its owner to decide.
+    fn share_no_port(&mut self) {
+        let mut taken: IndexMap<u16, String> = IndexMap::new();
+        for (name, program) in &mut self.programs {
+            let Port::Fixed(port) = program.port else { continue };
+            if let Some(other) = taken.get(&port) {
+                self.left_out.push(format!("port {port} of {name}, because {other} listens on it: give one of them another"));
+                program.port = Port::None;
+            } else {
+                taken.insert(port, name.clone());
+            }
+        }
     }
 
     fn add(&mut self, server: &'static Server, from: String) {
         self.servers.entry(server.kind).or_insert(FoundServer { service: server.service, sql: server.sql, from });
     }
 
-    fn libraries(&mut self, file: &str, text: &str) {
+    fn libraries(&mut self, file: &str, shown: &str, text: &str) {
         let names = libraries(file, text);
         for server in SERVERS {
             if let Some(library) = server.libraries.iter().find(|library| names.iter().any(|name| is_library(name, library))) {
-                self.add(server, format!("`{library}` in {file}"));
-            }
-        }
-    }
-
-    /// Features of a dev container are programs in its image; those of servers say what the project needs.
-    fn features(&mut self, file: &str, value: &Value) {
-        for feature in value["features"].as_object().into_iter().flatten().map(|(name, _)| name) {
-            let last = feature.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default();
-            for server in SERVERS.iter().filter(|server| server.words.iter().any(|word| last.split(['-', '_']).any(|part| part == *word))) {
-                self.add(server, format!("`{last}` in {file}"));
+                self.add(server, format!("`{library}` in {shown}"));
             }
         }
     }
@@ -222,79 +308,12 @@ impl Found {
         let mut prefixes = services.map(|service| service.to_uppercase().replace('-', "_") + "_");
         of_server || prefixes.any(|prefix| name.starts_with(&prefix))
     }
-
-    /// Where what it writes is from, a line each.
-    pub(super) fn took(&self) -> Vec<String> {
-        let mut lines: Vec<String> =
-            self.servers.iter().map(|(kind, server)| format!("{} ({kind}): {}", server.service, server.from)).collect();
-        lines.extend(self.programs.iter().map(|(name, program)| format!("{name}: `{}` from {}", program.command.join(" "), program.from)));
-        lines.extend(self.migrations.iter().map(|folder| format!("init scripts: {folder}/")));
-        lines.extend(self.seeds.iter().map(|folder| format!("seeds: {folder}/")));
-        match &self.env_file {
-            EnvFile::None => {}
-            EnvFile::Read => lines.push("variables: .env".to_owned()),
-            EnvFile::Replaces(names) => {
-                lines.push(format!("not read: .env, which sets {}; the environment sets it itself", names.join(", ")));
-            }
-        }
-        if lines.is_empty() {
-            lines.push("nothing was recognised: the profile holds a PostgreSQL to start from".to_owned());
-        }
-        lines
-    }
-}
-
-/// A dev container's description, in JSON with comments and with commas at ends.
-fn dev_container(path: &Path) -> Option<Value> {
-    let text = plain_json(&read(path)?);
-    serde_json::from_str(&text).ok()
-}
-
-/// Without comments and without commas before a closing bracket.
-fn plain_json(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
-    let mut in_text = false;
-    while let Some(character) = characters.next() {
-        match (in_text, character, characters.peek()) {
-            (true, '\\', _) => {
-                plain.push(character);
-                plain.extend(characters.next());
-            }
-            (_, '"', _) => {
-                in_text = !in_text;
-                plain.push(character);
-            }
-            (false, '/', Some('/')) => {
-                characters.by_ref().take_while(|c| *c != '\n').for_each(drop);
-                plain.push('\n');
-            }
-            (false, '/', Some('*')) => {
-                let mut last = ' ';
-                characters.next();
-                for character in characters.by_ref() {
-                    if last == '*' && character == '/' {
-                        break;
-                    }
-                    last = character;
-                }
-            }
-            (false, '}' | ']', _) => {
-                let kept = plain.trim_end().len();
-                if plain[..kept].ends_with(',') {
-                    plain.truncate(kept - 1);
-                }
-                plain.push(character);
-            }
-            _ => plain.push(character),
-        }
-    }
-    plain
 }
 
 fn service_name(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    let plain = plain.trim_matches(|c: char| !c.is_ascii_lowercase()).chars().take(40).collect::<String>();
+    let plain = plain.trim_start_matches(|c: char| !c.is_ascii_lowercase()).chars().take(40).collect::<String>();
+    let plain = plain.trim_end_matches('-').to_owned();
     if plain.is_empty() { "app".to_owned() } else { plain }
 }
 
@@ -312,18 +331,6 @@ fn has_sql(folder: &Path) -> bool {
 }
 
 /// The text of a small regular file.
-fn read(path: &Path) -> Option<String> {
+pub(super) fn read(path: &Path) -> Option<String> {
     String::from_utf8(devenv_files::read_bounded_in_time(path, LARGEST).ok()?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_with_comments_and_with_commas_at_ends_is_read() {
-        let text = "{ // one\n \"a\": \"x // y\", /* two */ \"b\": [1, 2,],\n \"c\": \"\\\"/*\",\n}";
-        let value: Value = serde_json::from_str(&plain_json(text)).unwrap();
-        assert_eq!(value, serde_json::json!({ "a": "x // y", "b": [1, 2], "c": "\"/*" }));
-    }
 }

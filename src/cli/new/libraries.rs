@@ -8,6 +8,8 @@ pub(super) struct Server {
     pub(super) kind: &'static str,
     pub(super) service: &'static str,
     pub(super) sql: bool,
+    /// The port that it has everywhere, if no other program is likely to have it.
+    pub(super) port: Option<u16>,
     /// Schemes of URLs in examples of env files, and words in the names of dev container features.
     pub(super) schemes: &'static [&'static str],
     pub(super) words: &'static [&'static str],
@@ -21,6 +23,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "postgres",
         service: "db",
         sql: true,
+        port: Some(5432),
         schemes: &["postgres", "postgresql"],
         words: &["postgres", "postgresql"],
         provides: &["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"],
@@ -52,6 +55,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "mariadb",
         service: "mysql",
         sql: true,
+        port: Some(3306),
         schemes: &["mysql", "mariadb"],
         words: &["mysql", "mariadb"],
         provides: &[],
@@ -74,6 +78,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "redis",
         service: "cache",
         sql: false,
+        port: Some(6379),
         schemes: &["redis", "rediss"],
         words: &["redis"],
         provides: &["REDIS_URL"],
@@ -102,6 +107,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "kafka",
         service: "events",
         sql: false,
+        port: Some(9092),
         schemes: &["kafka"],
         words: &["kafka"],
         provides: &["KAFKA_BROKERS", "KAFKA_BOOTSTRAP_SERVERS"],
@@ -127,6 +133,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "rabbitmq",
         service: "queue",
         sql: false,
+        port: Some(5672),
         schemes: &["amqp", "amqps"],
         words: &["rabbitmq"],
         provides: &[],
@@ -149,6 +156,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "s3",
         service: "files",
         sql: false,
+        port: None,
         schemes: &["s3"],
         words: &["minio"],
         provides: &["AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"],
@@ -166,6 +174,7 @@ pub(super) const SERVERS: &[Server] = &[
         kind: "jaeger",
         service: "tracing",
         sql: false,
+        port: Some(16686),
         schemes: &[],
         words: &["jaeger"],
         provides: &["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"],
@@ -199,4 +208,17 @@ pub(super) fn libraries(manifest: &str, text: &str) -> Vec<String> {
 /// A Go module has its version in its path.
 pub(super) fn is_library(name: &str, library: &str) -> bool {
     name == library || (library.contains('/') && name.strip_prefix(library).is_some_and(|rest| rest.starts_with("/v")))
+}
+
+/// The texts between quotation marks.
+pub(super) fn quoted_texts(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\'']) {
+        let mark = rest.as_bytes()[at] as char;
+        let Some((inner, after)) = rest[at + 1..].split_once(mark) else { break };
+        found.push(inner.to_owned());
+        rest = after;
+    }
+    found
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use devenv_profile::{LoadRequest, load as loader};
 
-use super::detect::{self, EnvFile, Found};
+use super::{
+    detect::{self, EnvFile, Found},
+    ports::Port,
+};
 
 fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -88,12 +91,12 @@ const SHAPES: &[Shape] = &[
     (
         &[("pom.xml", "<artifactId>postgresql</artifactId> spring-boot"), ("mvnw", ""), ("src/main/resources/db/migration/V1__x.sql", "")],
         &["postgres"],
-        &[("app", "./mvnw spring-boot:run")],
+        &[("app", "sh -c SERVER_PORT=$PORT exec ./mvnw spring-boot:run")],
     ),
     (
         &[("build.gradle.kts", "implementation(\"org.springframework.kafka:spring-kafka\")"), ("gradlew", "")],
         &["kafka"],
-        &[("app", "./gradlew bootRun")],
+        &[("app", "sh -c SERVER_PORT=$PORT exec ./gradlew bootRun")],
     ),
     (
         &[
@@ -131,6 +134,29 @@ const SHAPES: &[Shape] = &[
         &[],
         &[("web", "sh -c exec php artisan serve --port $PORT"), ("migrate", "php artisan migrate --force")],
     ),
+    (&[("pom.xml", "<artifactId>spring-boot-starter</artifactId>")], &[], &[("app", "sh -c SERVER_PORT=$PORT exec mvn spring-boot:run")]),
+    (&[("build.gradle.kts", "plugins {\n    id(\"application\")\n}")], &[], &[("app", "gradle run")]),
+    (&[("build.gradle.kts", "id(\"org.springframework.boot\") version \"3\" apply false")], &[], &[]),
+    (
+        &[("go.mod", "module x"), ("cmd/api/main.go", "os.Getenv(\"PORT\")"), ("cmd/worker/main.go", ""), ("cmd/lib/x.go", "")],
+        &[],
+        &[("api", "go run ./cmd/api"), ("worker", "go run ./cmd/worker")],
+    ),
+    (
+        &[("requirements.txt", "flask\n"), ("app.py", ""), (".venv/bin/python3", "")],
+        &[],
+        &[("web", "sh -c exec .venv/bin/flask --app app run --debug --port $PORT")],
+    ),
+    // The name of a server is taken.
+    (&[("package.json", r#"{"name":"db","scripts":{"dev":"x"},"dependencies":{"pg":"8"}}"#)], &["postgres"], &[("db-app", "npm run dev")]),
+    (
+        &[(
+            ".devcontainer/devcontainer.json",
+            r#"{"forwardPorts": [5432, 3000], "postCreateCommand": "npm ci", "remoteEnv": {"LOG_LEVEL": "debug", "HOME_OF": "${localEnv:HOME}"}}"#,
+        )],
+        &["postgres"],
+        &[("prepare", "sh -c npm ci")],
+    ),
     (&[("package.json", "{ this is no JSON")], &[], &[]),
     (&[("README.md", "pg redis")], &[], &[]),
     (&[], &[], &[]),
@@ -148,7 +174,7 @@ fn every_shape_of_a_project_gives_a_valid_profile_with_what_it_needs() {
         assert_eq!(commands, *programs, "{files:?}");
         let services = validated(directory.path(), &found);
         assert_eq!(services.len(), (servers.len() + programs.len()).max(1), "{files:?}");
-        assert!(found.took().len() <= 8, "{:?}", found.took());
+        assert!(found.took().len() <= 5, "{:?}", found.took());
     }
 }
 
@@ -193,4 +219,148 @@ fn the_compose_files_of_a_dev_container_are_found() {
     ]);
     let names: Vec<_> = detect::compose_files(directory.path()).iter().map(|file| file.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["stack.yml", "extra.yml"]);
+}
+
+/// Files of a monorepo, and its programs: name, command, directory, port.
+type Monorepo = (&'static [(&'static str, &'static str)], &'static [(&'static str, &'static str, Option<&'static str>, Port)]);
+
+const MONOREPOS: &[Monorepo] = &[
+    // Without a workspace, by the usual places.
+    (
+        &[
+            ("web/package.json", r#"{"name":"shop-web","scripts":{"dev":"vite"}}"#),
+            ("api/requirements.txt", "fastapi\npsycopg\n"),
+            ("api/main.py", ""),
+            ("docs/package.json", r#"{"scripts":{"dev":"x"}}"#),
+        ],
+        &[
+            ("api", "sh -c exec uvicorn main:app --port $PORT --reload", Some("api"), Port::Free),
+            ("web", "sh -c exec npm run dev -- --port $PORT --host 127.0.0.1", Some("web"), Port::Free),
+        ],
+    ),
+    // A workspace of pnpm: its own script starts all, a library serves nothing, and one member is left out.
+    (
+        &[
+            ("package.json", r#"{"name":"all","scripts":{"dev":"turbo run dev"}}"#),
+            ("pnpm-workspace.yaml", "packages:\n  - \"apps/*\"\n  - libs/*\n  - '!apps/old'\n"),
+            ("apps/web/package.json", r#"{"scripts":{"dev":"next dev"}}"#),
+            ("apps/old/package.json", r#"{"scripts":{"dev":"next dev"}}"#),
+            ("apps/api/package.json", r#"{"scripts":{"dev":"tsx watch src/main.ts"}}"#),
+            ("apps/api/src/main.ts", "app.listen(4000)"),
+            ("libs/model/package.json", r#"{"scripts":{"dev":"tsc -w"}}"#),
+        ],
+        &[
+            ("api", "pnpm run dev", Some("apps/api"), Port::Fixed(4000)),
+            ("web", "pnpm run dev", Some("apps/web"), Port::Free),
+            ("model", "pnpm run dev", Some("libs/model"), Port::None),
+        ],
+    ),
+    // A workspace of Cargo is built from its root; a library is no program.
+    (
+        &[
+            ("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\n"),
+            ("crates/api/Cargo.toml", "[package]\nname = \"shop-api\"\n[dependencies]\nmodel = { path = \"../model\" }\n"),
+            ("crates/api/src/main.rs", "TcpListener::bind(\"127.0.0.1:7000\")"),
+            ("crates/model/Cargo.toml", "[package]\nname = \"model\"\n"),
+            ("crates/model/src/lib.rs", ""),
+        ],
+        &[("api", "cargo run --package shop-api", None, Port::Fixed(7000))],
+    ),
+    // Members of the same name, and two that listen on the same port.
+    (
+        &[
+            ("apps/api/go.mod", "module a"),
+            ("apps/api/main.go", "http.ListenAndServe(\":8080\", nil)"),
+            ("services/api/go.mod", "module b"),
+            ("services/api/main.go", "http.ListenAndServe(\":8080\", nil)"),
+        ],
+        &[("api", "go run .", Some("apps/api"), Port::Fixed(8080)), ("services-api", "go run .", Some("services/api"), Port::None)],
+    ),
+    // Modules of Maven and Gradle, from the root.
+    (
+        &[
+            ("pom.xml", "<modules><module>orders</module></modules> spring-boot"),
+            ("mvnw", ""),
+            ("orders/pom.xml", "<artifactId>spring-boot-starter-web</artifactId>"),
+        ],
+        &[(
+            "orders",
+            "sh -c ./mvnw --quiet --projects orders --also-make -DskipTests install && SERVER_PORT=$PORT exec ./mvnw --projects orders spring-boot:run",
+            None,
+            Port::Free,
+        )],
+    ),
+    (
+        &[("settings.gradle.kts", "include(\":apps:orders\")\n"), ("apps/orders/build.gradle.kts", "id(\"org.springframework.boot\")")],
+        &[("orders", "sh -c SERVER_PORT=$PORT exec gradle :apps:orders:bootRun", None, Port::Free)],
+    ),
+    // The one port of a dev container is that of the one program.
+    (
+        &[("package.json", r#"{"name":"shop","scripts":{"dev":"x"}}"#), (".devcontainer.json", r#"{"forwardPorts":[3300]}"#)],
+        &[("shop", "npm run dev", None, Port::Fixed(3300))],
+    ),
+];
+
+#[test]
+fn every_member_of_a_monorepo_is_a_process_in_its_directory_with_the_port_that_it_serves() {
+    for (files, expected) in MONOREPOS {
+        let directory = project(files);
+        let found = Found::of(directory.path());
+        let programs = found.programs.iter();
+        let programs: Vec<_> =
+            programs.map(|(name, program)| (name.clone(), program.command.join(" "), program.directory.clone(), program.port)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, command, directory, port)| ((*name).to_owned(), (*command).to_owned(), directory.map(str::to_owned), *port))
+            .collect();
+        assert_eq!(programs, expected, "{files:?}");
+        validated(directory.path(), &found);
+        assert!(found.took().len() <= 5, "{:?}", found.took());
+    }
+}
+
+#[test]
+fn a_program_of_a_member_watches_its_files_and_the_libraries_that_it_uses() {
+    let directory = project(MONOREPOS[2].0);
+    let found = Found::of(directory.path());
+    assert_eq!(found.programs["api"].watch, ["crates/api/src", "crates/api/Cargo.toml", "crates/model/src"]);
+}
+
+#[test]
+fn a_large_project_is_told_in_five_lines_and_what_is_not_taken_is_said() {
+    let names: Vec<String> = ('a'..='t').map(|name| format!("apps/{name}/package.json")).collect();
+    let mut files: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.as_str(), r#"{"scripts":{"dev":"vite"},"dependencies":{"pg":"8"}}"#)).collect();
+    files.extend([
+        ("apps/a/migrations/1.sql", ""),
+        ("apps/b/migrations/1.sql", ""),
+        ("seeds/1.sql", ""),
+        (".env.example", "LOG=x\n"),
+        (".devcontainer.json", r#"{"postCreateCommand":"sudo apt-get install x","containerEnv":{"MODE":"dev","PATH":"/x"}}"#),
+    ]);
+    let directory = project(&files);
+    let found = Found::of(directory.path());
+    assert_eq!(found.programs.len(), 20);
+    insta::assert_snapshot!(found.took().join("\n"), @r"
+    servers: db (postgres); from `pg` in apps/a/package.json
+    programs: a, b, c, d, e, f, g, h, and 12 more; from apps/a/package.json, apps/b/package.json, and 18 more
+    scripts and seeds: apps/a/migrations/, seeds/
+    variables: .env, MODE of the dev container
+    not taken: apps/b/migrations/, because apps/a/migrations/ is taken; `sudo apt-get install x` of .devcontainer.json, which is for the container; PATH of .devcontainer.json, which the environment or its container sets
+    ");
+    validated(directory.path(), &found);
+}
+
+#[test]
+fn what_prepares_a_project_comes_before_everything_else() {
+    let directory = project(&[
+        (".devcontainer.json", r#"{"postCreateCommand":"npm ci"}"#),
+        ("package.json", r#"{"name":"web","scripts":{"dev":"vite"},"dependencies":{"pg":"8"}}"#),
+        ("alembic.ini", ""),
+    ]);
+    let text = Found::of(directory.path()).profile();
+    let (web, rest) = text.split_once("  migrate:").unwrap();
+    let (migrate, prepare) = rest.split_once("  prepare:").unwrap();
+    assert!(web.contains("depends_on: { db: ready, prepare: completed, migrate: completed }"), "{text}");
+    assert!(migrate.contains("depends_on: { db: ready, prepare: completed }") && !prepare.contains("depends_on"), "{text}");
 }

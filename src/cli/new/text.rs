@@ -5,6 +5,8 @@ use std::fmt::Write;
 use super::{
     detect::{EnvFile, Found, FoundServer},
     libraries::SERVERS,
+    ports::Port,
+    programs::Runs,
 };
 
 const BEGIN: &str = "# Written by `devenv new` from what the project holds. `devenv up` starts it, `devenv env` prints its variables.\n\
@@ -23,11 +25,20 @@ impl Found {
             EnvFile::Replaces(names) => {
                 let _ = writeln!(
                     text,
-                    "# `.env` is not read, because it sets {}: the services below provide that. Other variables of it go here.\n\
-                     # variables: {{ NAME: value }}",
-                    names.join(", ")
+                    "# `.env` is not read, because it sets {}: the services below provide that. Other variables of it go here.{}",
+                    names.join(", "),
+                    if self.variables.is_empty() { "\n# variables: { NAME: value }" } else { "" }
                 );
             }
+        }
+        if !self.variables.is_empty() {
+            text.push_str("# Of the dev container.\nvariables:\n");
+            for (name, value) in &self.variables {
+                let _ = writeln!(text, "  {name}: {value}");
+            }
+        }
+        for left_out in &self.left_out {
+            let _ = writeln!(text, "# Not taken: {}", left_out.replace(char::is_control, " "));
         }
         text.push_str("services:\n");
         let mut servers = self.servers.clone();
@@ -48,17 +59,33 @@ impl Found {
     }
 
     fn programs(&self, text: &mut String, servers: Vec<&str>) {
-        let jobs: Vec<&str> = self.programs.iter().filter(|(_, program)| program.job).map(|(name, _)| name.as_str()).collect();
+        let of = |runs: Runs| self.programs.iter().filter(move |(_, program)| program.runs == runs).map(|(name, _)| name.as_str());
         for (name, program) in &self.programs {
             let words: Vec<String> = program.command.iter().map(|word| quoted(word)).collect();
             let _ = writeln!(text, "  # {}\n  {name}:\n    process:\n      command: [{}]", program.from, words.join(", "));
-            let jobs = jobs.iter().filter(|_| !program.job).map(|job| format!("{job}: completed"));
-            let needs: Vec<String> = servers.iter().map(|server| format!("{server}: ready")).chain(jobs).collect();
-            if program.job {
-                text.push_str("    # Ends by itself; the others start after it.\n    restart: { policy: never }\n");
-            } else if program.serves {
-                text.push_str("      # A free port, which the program finds in `PORT`.\n      port: 0\n");
+            if let Some(directory) = &program.directory {
+                let _ = writeln!(text, "      directory: {}", quoted(directory));
             }
+            match program.port {
+                Port::None => {}
+                Port::Free | Port::Offered => text.push_str("      # A free port, which the program finds in `PORT`.\n      port: 0\n"),
+                Port::Fixed(port) => {
+                    let _ = writeln!(text, "      # The port that the program names itself.\n      port: {port}");
+                }
+            }
+            if matches!(program.port, Port::Free | Port::Fixed(_)) {
+                text.push_str("    probe: { tcp: {} }\n");
+                if program.slow {
+                    text.push_str("    # The first start compiles.\n    ready_timeout: 10m\n");
+                }
+            }
+            if program.runs != Runs::On {
+                text.push_str("    # Ends by itself; the others start after it.\n    restart: { policy: never }\n");
+            }
+            let servers = servers.iter().filter(|_| program.runs != Runs::First).map(|server| format!("{server}: ready"));
+            let first = of(Runs::First).filter(|_| program.runs != Runs::First);
+            let once = of(Runs::Once).filter(|_| program.runs == Runs::On);
+            let needs: Vec<String> = servers.chain(first.chain(once).map(|job| format!("{job}: completed"))).collect();
             if !needs.is_empty() {
                 let _ = writeln!(text, "    depends_on: {{ {} }}", needs.join(", "));
             }
@@ -90,17 +117,27 @@ fn write_server(text: &mut String, kind: &str, server: &FoundServer, init: Optio
     }
 }
 
-/// Text as YAML takes it in every place.
+/// Text as YAML takes it in every place, and as it is.
 fn quoted(text: &str) -> String {
+    yaml(&escaped(text))
+}
+
+/// Text in which a profile expands nothing.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace("$$", "$$$$").replace("${", "$${")
+}
+
+/// Text as YAML takes it in every place, with variables that the profile expands.
+pub(super) fn yaml(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/');
     let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(plain)
-        && !matches!(text, "true" | "false" | "null" | "yes" | "no");
+        && !matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
     if is_word {
         return text.to_owned();
     }
     let mut quoted = String::from("\"");
-    for c in text.replace("$$", "$$$$").replace("${", "$${").chars() {
+    for c in text.chars() {
         match c {
             '\\' | '"' => quoted.extend(['\\', c]),
             '\t' => quoted.push_str("\\t"),
