@@ -1,5 +1,6 @@
-//! Tests the samples of the documentation: every profile is valid, every scenario can be parsed, and every
-//! command line of `devenv` parses.
+//! Tests the samples of the documentation: every profile is valid, every scenario can be parsed, every command line of `devenv` parses,
+//! and every document in JSON is what its reader expects. Samples in Rust and TOML are tested by `crates/harness`, and the commands of the
+//! first page are run by `tests/docker/guide.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use devenv_profile::{ComposeRequest, LoadError, LoadRequest, load as loader};
+use serde_json::Value;
 
 use super::args;
 
@@ -18,10 +20,14 @@ struct Sample {
     text: String,
 }
 
+/// Besides those of the guide and the reference.
+const PAGES: &[&str] =
+    &["README.md", "docs/security.md", "docs/images.md", "docs/compose.md", "examples/shop/README.md", "contrib/README.md"];
+
 fn samples() -> Vec<Sample> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages: Vec<PathBuf> = ["README.md", "docs/security.md", "docs/images.md"].iter().map(|page| root.join(page)).collect();
-    for folder in ["docs/guide", "docs/guide/services"] {
+    let mut pages: Vec<PathBuf> = PAGES.iter().map(|page| root.join(page)).collect();
+    for folder in ["docs/guide", "docs/guide/services", "docs/reference"] {
         let entries = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
         pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     }
@@ -125,11 +131,23 @@ fn whole(text: &str) -> Option<String> {
     }
 }
 
+/// What is wrong with a comment that names the schema, from a profile's directory.
+fn editor_comment(text: &str) -> Option<String> {
+    let path = text.trim().strip_prefix("# yaml-language-server: $schema=")?;
+    let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
+    (!profiles.join(path).is_file()).then(|| format!("{path} is no file"))
+}
+
 #[test]
 fn every_profile_and_scenario_of_the_documentation_is_valid() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for sample in samples().iter().filter(|sample| sample.language == "yaml") {
+        // Comments alone are for editors.
+        if sample.text.lines().all(|line| line.starts_with('#')) {
+            wrong.extend(editor_comment(&sample.text).map(|problem| format!("{}: {problem}", sample.place)));
+            continue;
+        }
         let value: Result<serde_yaml::Value, _> = serde_yaml::from_str(&sample.text);
         let has = |key: &str| value.as_ref().is_ok_and(|value| value.get(key).is_some());
         // Of other programs: they must be YAML.
@@ -177,33 +195,111 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// Where a command of `devenv` begins in a line of a shell: at its start, after variables, or after another command.
+fn commands(line: &str) -> Vec<&str> {
+    let starts = line.match_indices("devenv ").map(|(at, _)| at);
+    let is_command = |at: &usize| {
+        let before = line[..*at].trim_end();
+        let last = before.rsplit(char::is_whitespace).next().unwrap_or_default();
+        let is_assignment =
+            last.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+        let is_first =
+            before.is_empty() || before.ends_with("$(") || ["&&", "||", "|", ";", "if", "then", "!", "exec", "sudo"].contains(&last);
+        (is_first || is_assignment) && !before.contains(" # ") && !before.starts_with('#')
+    };
+    starts.filter(is_command).map(|at| &line[at..]).collect()
+}
+
+/// The lines that a reader types.
+fn typed(sample: &Sample) -> Vec<String> {
+    let text = sample.text.replace("\\\n", " ");
+    // In a console, a line without a prompt is output.
+    let lines =
+        text.lines().filter_map(|line| if sample.language == "console" { line.trim_start().strip_prefix("$ ") } else { Some(line.trim()) });
+    lines.map(str::to_owned).collect()
+}
+
+fn is_of_a_shell(sample: &Sample) -> bool {
+    ["console", "sh", "bash", "shell"].contains(&sample.language.as_str())
+}
+
 #[test]
 fn every_command_line_of_the_documentation_parses() {
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for sample in samples() {
-        let console = sample.language == "console";
-        if !console && !["sh", "bash", "shell"].contains(&sample.language.as_str()) {
-            continue;
-        }
-        let text = sample.text.replace("\\\n", " ");
-        for line in text.lines() {
-            // In a console, a line without a prompt is output.
-            let Some(command) = (if console { line.trim_start().strip_prefix("$ ") } else { Some(line.trim_start()) }) else { continue };
-            let Some(at) = command.find("devenv ").filter(|at| *at == 0 || command[..*at].ends_with("$(")) else { continue };
-            let words = words(&command[at..]);
-            // `devenv snapshot save|restore NAME` and `…` are patterns and not commands.
-            if words.iter().any(|word| word.contains('…') || word == "...") {
-                continue;
-            }
-            seen += 1;
-            if let Err(error) = args::parse(words.iter().map(Into::into))
-                && error.use_stderr()
-            {
-                wrong.push(format!("{}: {line}\n{error}", sample.place));
+    for sample in samples().iter().filter(|sample| is_of_a_shell(sample)) {
+        for line in typed(sample) {
+            for command in commands(&line) {
+                let words = words(command);
+                // `devenv snapshot save|restore NAME` and `…` are patterns and not commands.
+                if words.iter().any(|word| word.contains('…') || word == "...") {
+                    continue;
+                }
+                seen += 1;
+                if let Err(error) = args::parse(words.iter().map(Into::into))
+                    && error.use_stderr()
+                {
+                    wrong.push(format!("{}: {line}\n{error}", sample.place));
+                }
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 60, "only {seen} command lines were found");
+}
+
+#[test]
+fn what_the_documentation_runs_of_the_checkout_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = fs::read_to_string(root.join("Makefile")).unwrap();
+    let mut seen = 0;
+    for sample in samples().iter().filter(|sample| is_of_a_shell(sample)) {
+        for line in typed(sample) {
+            let words = words(&line);
+            match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["make", target, ..] => {
+                    seen += 1;
+                    assert!(makefile.contains(&format!("\n{target}:")), "{}: {line}", sample.place);
+                }
+                [script, ..] if script.starts_with("scripts/") => {
+                    seen += 1;
+                    assert!(root.join(script).is_file(), "{}: {line}", sample.place);
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(seen >= 4, "only {seen} were found");
+}
+
+#[test]
+fn every_document_in_json_of_the_documentation_is_what_its_reader_expects() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for sample in samples().iter().filter(|sample| sample.language == "json") {
+        let page = fs::read_to_string(root.join(sample.place.split(':').next().unwrap())).unwrap();
+        // One document, or one in each line.
+        let lines = || sample.text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>();
+        let documents = serde_json::from_str(&sample.text).map(|document| vec![document]).or_else(|_| lines());
+        for document in documents.unwrap_or_else(|error| panic!("{}: {error}", sample.place)) {
+            seen += 1;
+            for server in ["mcpServers", "servers"].iter().filter_map(|key| document[*key]["devenv"].as_object()) {
+                let arguments = server["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+                let line = std::iter::once(server["command"].as_str().unwrap()).chain(arguments);
+                args::parse(line.map(Into::into)).unwrap_or_else(|error| panic!("{}: {error}", sample.place));
+            }
+            // An editor attaches to the port that the profile above it gives the debugger.
+            if let Some(port) = [&document["port"], &document["connect"]["port"]].iter().find_map(|port| port.as_u64())
+                && document["request"] == "attach"
+            {
+                assert!(page.contains(&format!("debug_port: {port}")), "{}: {port}", sample.place);
+            }
+            if document["routing_key"].is_string() {
+                let fields = document.as_object().unwrap().keys();
+                let unknown: Vec<&String> = fields.filter(|field| !page.contains(&format!("| `{field}` |"))).collect();
+                assert!(unknown.is_empty(), "{}: {unknown:?} are not in the table of the page", sample.place);
+            }
+        }
+    }
+    assert!(seen >= 8, "only {seen} were found");
 }

@@ -116,6 +116,19 @@ impl Corner {
         Ended::of(self.command(line).envs(variables.iter().map(|(name, value)| (name, value))).output().unwrap())
     }
 
+    /// Lines of a shell in which `devenv` is the binary under test.
+    pub(crate) fn shell(&self, script: &str) -> Ended {
+        let programs = self.root.path().join("bin");
+        fs::create_dir_all(&programs).unwrap();
+        std::os::unix::fs::symlink(fs::canonicalize(binary()).unwrap(), programs.join("devenv")).unwrap();
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+        let variables: Vec<_> =
+            self.command(&[]).get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        let mut shell = Command::new("bash");
+        shell.args(["-c", script]).current_dir(self.project()).stdin(Stdio::null()).envs(variables).env("PATH", path);
+        Ended::of(shell.output().unwrap())
+    }
+
     /// A command that runs in the background, with its output discarded.
     pub(crate) fn spawn(&self, line: &[&str]) -> Child {
         self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()

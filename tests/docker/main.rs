@@ -14,6 +14,7 @@ mod data;
 mod dependencies;
 mod encrypted_clients;
 mod examples;
+mod guide;
 mod images;
 mod instances;
 mod interrupted;

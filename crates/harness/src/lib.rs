@@ -23,6 +23,8 @@
 pub mod blocking;
 mod environment;
 mod granted;
+#[cfg(test)]
+mod guide_samples;
 mod private;
 mod program;
 
