@@ -157,7 +157,7 @@ mod tests {
         };
         check("CREATE TABLE t (a text);\nCOPY t FROM stdin;\n\\! touch /tmp/x\n\\.\nSELECT '\\! x';\n").unwrap();
         check("PGDMP\u{1}\\! touch /tmp/x\n").unwrap();
-        for text in ["SELECT 1;\n\\! touch /tmp/x\n", "SELECT 1;\nRESET ROLE;\n", "SELECT 1;\n\\o | sh\n"] {
+        for text in ["SELECT 1;\n\\! touch /tmp/x\n", "SELECT 1;\nRESET ROLE;\n", "\n\\getenv a PGPASSWORD\n", "SELECT 1;\n\\o | sh\n"] {
             assert!(check(text).unwrap_err().contains("evil.sql:2: "), "{text}");
         }
     }

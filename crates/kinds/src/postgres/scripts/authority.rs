@@ -1,7 +1,7 @@
 //! PURE: what an owner's script may not contain, because it would reach the container's system or another role.
 //!
-//! psql runs inside the container, so its backslash commands act there as the server's own user, whom the socket trusts as the
-//! superuser. The scan of init scripts and the check of imported dumps use this. Scripts under `admin_init` are not restricted.
+//! psql runs inside the container, so its backslash commands act there. The scan of init scripts and the check of imported dumps
+//! use this. Scripts under `admin_init` are not restricted.
 
 /// The remedy.
 pub(crate) const HINT: &str = "scripts and dumps run as the owner of the database; if this is your own script and needs the superuser, \
@@ -10,7 +10,7 @@ pub(crate) const HINT: &str = "scripts and dumps run as the owner of the databas
 /// Commands that read or write the container's files, start programs or change how psql connects.
 const SYSTEM: [&str; 12] = ["!", "cd", "e", "edit", "ef", "ev", "lo_export", "lo_unlink", "password", "prompt", "s", "setenv"];
 /// Commands that send output to a file or program if one is named.
-const OUTPUT: [&str; 4] = ["o", "out", "w", "write"];
+const OUTPUT: [&str; 6] = ["o", "out", "w", "write", "g", "gx"];
 
 /// Whether a backslash command reaches the system, by its name and the rest of its line.
 pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
@@ -18,7 +18,7 @@ pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
     if SYSTEM.contains(&name) || has_program(rest) {
         return true;
     }
-    if OUTPUT.contains(&name) || (name.starts_with('g') && !matches!(name, "gdesc" | "gexec" | "gset")) {
+    if OUTPUT.contains(&name) {
         let target = rest.rsplit_once(')').map_or(rest, |(_, target)| target).trim().trim_end_matches(';');
         return !matches!(target, "" | "/dev/null");
     }
@@ -29,9 +29,15 @@ pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
     }
 }
 
-/// Whether a statement changes to another role, by its first words in upper case.
-pub(crate) fn statement_reaches(words: &[&str]) -> bool {
+/// Whether a statement returns to the role that the session began with, by its first words in upper case. A script begins as the owner
+/// and stays that; a dump is restored by the superuser, who has taken the owner's role.
+pub(crate) fn statement_leaves(words: &[&str]) -> bool {
     matches!(words, ["RESET", "ROLE", ..] | ["RESET", "SESSION", "AUTHORIZATION", ..])
+}
+
+/// Whether a command reads the variables of psql's process, among them the password of the role that it connects as.
+pub(crate) fn command_leaves(name: &str) -> bool {
+    name == "getenv"
 }
 
 /// Backquotes outside of single quotes run a program, whose output becomes an argument.
@@ -82,6 +88,7 @@ mod tests {
             ("g", false),
             ("gset", false),
             ("gexec", false),
+            ("getenv here PG_LIBDIR", false),
             ("gx (format=aligned) | sh", true),
             ("w x.sql", true),
             ("set x `id`", true),
@@ -103,7 +110,7 @@ mod tests {
             let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
             assert_eq!(command_reaches(name, rest), reaches, "\\{line}");
         }
-        assert!(statement_reaches(&["RESET", "ROLE"]) && statement_reaches(&["RESET", "SESSION", "AUTHORIZATION"]));
-        assert!(!statement_reaches(&["RESET", "search_path"]) && !statement_reaches(&["SET", "ROLE", "app"]));
+        assert!(statement_leaves(&["RESET", "ROLE"]) && statement_leaves(&["RESET", "SESSION", "AUTHORIZATION"]));
+        assert!(!statement_leaves(&["RESET", "search_path"]) && !statement_leaves(&["SET", "ROLE", "app"]));
     }
 }

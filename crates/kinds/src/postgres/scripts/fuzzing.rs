@@ -20,7 +20,7 @@ pub fn script(bytes: &[u8]) {
         let scan = scanner.finish();
         assert_eq!(scan.bytes, bytes.len() as u64);
         let is_line = |line: u64| (1..=scan.lines.max(1)).contains(&line);
-        for (line, _) in [&scan.refuses, &scan.reaches, &scan.fault].into_iter().flatten() {
+        for (line, _) in [&scan.refuses, &scan.reaches, &scan.leaves, &scan.fault].into_iter().flatten() {
             assert!(is_line(*line), "line {line} of {}", scan.lines);
         }
         assert!(scan.files.iter().all(|file| is_line(file.line)));

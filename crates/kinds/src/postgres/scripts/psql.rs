@@ -25,7 +25,8 @@ use super::{
 };
 use crate::script::{Script, ScriptContext, ScriptError, files::Content, source};
 
-const PSQL: [&str; 8] = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "--no-password"];
+/// Not `-q`: psql would end without a word where a `\d` finds nothing.
+const PSQL: [&str; 7] = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "--no-password"];
 
 /// From `$d/script`, in a shell that has received it.
 const RUN: &str = r#"run -c "$DEVENV_BEGIN"
@@ -247,14 +248,15 @@ impl Attempt<'_> {
     }
 }
 
-/// The first statement in a dump of SQL text that an owner's script may not contain: its line and text. `None` for an archive, which psql does
-/// not read.
+/// The first statement in a dump of SQL text that reaches beyond the role which restores it: its line and text. `None` for an archive, which
+/// psql does not read.
 pub(crate) fn reaches(file: &std::path::Path) -> std::io::Result<Option<(u64, String)>> {
     let mut input = BufReader::with_capacity(256 * 1024, devenv_files::TimedReader::open(file)?);
     if input.fill_buf()?.starts_with(b"PGDMP") {
         return Ok(None);
     }
-    Ok(included::scan(input, Session::default())?.reaches)
+    let scan = included::scan(input, Session::default())?;
+    Ok([scan.reaches, scan.leaves].into_iter().flatten().min_by_key(|(line, _)| *line))
 }
 
 pub(super) fn scan(script: &Script, session: Session) -> Result<Scan, ScriptError> {

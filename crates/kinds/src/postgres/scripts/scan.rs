@@ -49,6 +49,8 @@ pub(crate) struct Scanner {
     local: Option<(u64, String)>,
     /// The line of an unfinished transaction of the script's own.
     begun: Option<u64>,
+    /// Statements in it, which psql takes back if it stays unfinished.
+    in_begun: bool,
     scan: Scan,
 }
 
@@ -97,7 +99,7 @@ impl Scanner {
         if let Some(line) = self.conditions.first() {
             self.fault(*line, "this `\\if` has no `\\endif`".to_owned());
         }
-        if let Some(line) = self.begun.filter(|_| !self.quits) {
+        if let Some(line) = self.begun.filter(|_| self.in_begun && !self.quits) {
             let message = "the transaction that begins here is never committed, so psql takes everything in it back";
             self.fault(line, message.to_owned());
         }
@@ -226,8 +228,11 @@ impl Scanner {
     fn meta_command_reaches(&mut self, command: &MetaCommand, rest: &[u8]) {
         let text = String::from_utf8_lossy(&rest[..command.length.min(rest.len())]).trim_end().to_owned();
         let arguments = text.strip_prefix('\\').and_then(|text| text.strip_prefix(&command.name)).unwrap_or_default();
+        let shown = || (self.line, text.chars().take(60).collect());
         if authority::command_reaches(&command.name, arguments.trim_end_matches('\\')) {
-            self.scan.reaches.get_or_insert((self.line, text.chars().take(60).collect()));
+            self.scan.reaches.get_or_insert_with(shown);
+        } else if authority::command_leaves(&command.name) {
+            self.scan.leaves.get_or_insert_with(shown);
         }
     }
 
@@ -315,10 +320,11 @@ impl Scanner {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let text = String::from_utf8_lossy(&text);
         self.settings(&text);
-        if authority::statement_reaches(&words) {
-            self.scan.reaches.get_or_insert((line, words.iter().take(3).copied().collect::<Vec<_>>().join(" ")));
+        if authority::statement_leaves(&words) {
+            self.scan.leaves.get_or_insert((line, words.iter().take(3).copied().collect::<Vec<_>>().join(" ")));
         }
         let kind = classify(&words, &text);
+        self.in_begun |= self.begun.is_some() && matches!(kind, Kind::Ordinary | Kind::Local | Kind::Alone);
         let shown = |count: usize| words.iter().take(count).copied().collect::<Vec<_>>().join(" ");
         match kind {
             Kind::Ordinary => self.rows_next += u32::from(takes_rows(&words)),
@@ -334,7 +340,7 @@ impl Scanner {
                     Some(&("BEGIN" | "START")) => drop(self.begun.get_or_insert(line)),
                     _ if words.contains(&"CHAIN") && !words.contains(&"NO") => {}
                     _ if words.get(1) == Some(&"PREPARED") => {}
-                    _ => self.begun = None,
+                    _ => (self.begun, self.in_begun) = (None, false),
                 }
             }
         }

@@ -31,7 +31,7 @@ d=$(mktemp -d /tmp/devenv.XXXXXX)
 trap 'rm -rf "$d"' EXIT
 cat > "$d/script"
 [ "$(wc -c < "$d/script")" -eq "$1" ] || exit 99
-run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -o /dev/null "$@"; }
+run() { psql -X -v ON_ERROR_STOP=1 --no-password -o /dev/null "$@"; }
 "#;
 
 /// The same for an archive, whose last entry says that it is complete.
@@ -43,7 +43,7 @@ mkdir "$d/script"
 tar -x -C "$d/script" -f -
 [ -e "$d/script/.devenv-complete" ] || exit 99
 rm "$d/script/.devenv-complete"
-run() { psql -X -q -v ON_ERROR_STOP=1 --no-password -o /dev/null "$@"; }
+run() { psql -X -v ON_ERROR_STOP=1 --no-password -o /dev/null "$@"; }
 "#;
 
 /// How a script runs outside of a transaction: marked as running, and then as what became of it.

@@ -53,3 +53,17 @@ async fn a_file_of_the_host_outside_of_the_project_is_refused_at_its_line() {
     assert_eq!(error.to_string(), "init/a.sql:2: /etc/passwd, which it reads, is outside of the project");
     assert_eq!(project.sql("select to_regclass('line') is null"), "t");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_of_the_owner_may_return_to_its_role_and_say_where_nothing_is_found() {
+    let project = Project::new();
+    project.write(
+        "init/a.sql",
+        "\\getenv here NOWHERE\nSET ROLE app;\nCREATE TABLE mine (x int);\nRESET ROLE;\nRESET SESSION AUTHORIZATION;\n",
+    );
+    project.apply().await.unwrap();
+    assert_eq!(project.sql("select tableowner from pg_tables where tablename = 'mine'"), "app");
+    project.write("init/b.sql", "SELECT 1;\n\\d nothing\n");
+    let error = project.apply().await.unwrap_err();
+    assert_eq!(error.to_string(), "init/b.sql:2: Did not find any relation named \"nothing\".");
+}

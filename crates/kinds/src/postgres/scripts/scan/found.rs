@@ -11,6 +11,8 @@ pub(crate) struct Scan {
     pub wrapper: Option<[Range<u64>; 2]>,
     /// The first thing that a script of an owner may not say: its line and its words.
     pub reaches: Option<(u64, String)>,
+    /// The first thing that a dump from elsewhere may not say besides, but a script may: its line and its words.
+    pub leaves: Option<(u64, String)>,
     /// The lines of `COPY … FROM stdin` and of the end of its data.
     pub copies: Vec<Range<u64>>,
     /// What is wrong with it as a whole, and the line.

@@ -69,6 +69,22 @@ fn words_in_strings_comments_data_and_bodies_count_for_nothing() {
 }
 
 #[test]
+fn what_a_script_may_say_and_a_dump_from_elsewhere_may_not_is_told_apart() {
+    for (text, reaches, leaves) in [
+        ("RESET ROLE;", false, true),
+        ("reset session authorization;", false, true),
+        ("\\getenv lib PG_LIBDIR\n", false, true),
+        ("\\! id\n", true, false),
+        ("select 1 \\g | sh\n", true, false),
+        ("select 1 \\gx\n", false, false),
+        ("select 1 as a \\gset g_\n", false, false),
+    ] {
+        let found = scan(text);
+        assert_eq!((found.reaches.is_some(), found.leaves.is_some()), (reaches, leaves), "{text}");
+    }
+}
+
+#[test]
 fn a_scripts_own_single_transaction_is_replaced_by_ours() {
     let text = "-- head\nBEGIN;\nSET LOCAL search_path = a;\nSELECT 1;\nCOMMIT;\n";
     let found = scan(text);
@@ -99,7 +115,13 @@ fn copy_data_is_known_by_its_lines_and_an_open_end_by_its_name() {
         let (at, found) = scan(text).fault.unwrap_or_default();
         assert!(at == line && found.contains(wanted), "{text}: {found} at {at}");
     }
-    for text in ["BEGIN;\nROLLBACK;\n", "BEGIN;\nPREPARE TRANSACTION 'a';\n", "BEGIN;\n\\q\n", "BEGIN;\nEND;"] {
+    for text in [
+        "BEGIN;\nROLLBACK;\n",
+        "BEGIN;\nPREPARE TRANSACTION 'a';\n",
+        "BEGIN;\n\\q\n",
+        "BEGIN;\nEND;",
+        "SELECT 1;\nBEGIN;\n-- nothing is in it\n",
+    ] {
         assert_eq!(scan(text).fault, None, "{text}");
     }
 }
