@@ -14,6 +14,11 @@ impl Command {
         self.words.first().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).unwrap_or_default()
     }
 
+    /// `name` is in capitals.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.words.first().is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.words.iter().map(Vec::len).sum()
     }

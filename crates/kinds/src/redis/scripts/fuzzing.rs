@@ -1,8 +1,8 @@
 //! The doors for `fuzz/`, which alone builds with this: the commands and the keys of a data set.
 
 use super::{
+    divide::{Outside, divided, names},
     lines::key_commands,
-    run::{Outside, divided, names},
 };
 use crate::script::{Script, lines::lines};
 

@@ -40,9 +40,13 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
     if key.name == super::LEDGER {
         return Err(fail(format!("the key `{}` is kept by devenv", key.name)));
     }
-    let mut remove = ::redis::cmd("DEL");
-    remove.arg(&key.name);
-    let mut commands = vec![remove];
+    // SET takes the place of a key of any type, with its expiry.
+    let mut commands = Vec::new();
+    if !matches!(key.kind, KeyKind::String) {
+        let mut remove = ::redis::cmd("DEL");
+        remove.arg(&key.name);
+        commands.push(remove);
+    }
     let add = |name: &str| {
         let mut command = ::redis::cmd(name);
         command.arg(&key.name);
@@ -102,10 +106,18 @@ pub(super) fn key_commands(script: &Script, number: u64, line: &str) -> Result<V
         Some(Value::String(text)) => Some(text.parse::<Period>().map_err(|error| fail(error.to_string()))?.duration().as_millis() as f64),
         Some(_) => return Err(fail("a ttl is a number of seconds, or text such as `24h`".to_owned())),
     };
-    if let Some(milliseconds) = ttl {
-        let mut command = add("PEXPIRE");
-        command.arg(milliseconds as u64);
-        commands.push(command);
+    match (ttl, key.kind) {
+        (None, _) => {}
+        (Some(milliseconds), KeyKind::String) => {
+            for set in &mut commands {
+                set.arg("PX").arg(milliseconds as u64);
+            }
+        }
+        (Some(milliseconds), _) => {
+            let mut command = add("PEXPIRE");
+            command.arg(milliseconds as u64);
+            commands.push(command);
+        }
     }
     Ok(commands)
 }
@@ -134,11 +146,9 @@ mod tests {
                 packed.join("; ")
             })
         };
-        assert_eq!(
-            shown(r#"{"key":"a","type":"string","value":{"n":1},"ttl":"5m"}"#).unwrap(),
-            r#"DEL a; SET a {"n":1}; PEXPIRE a 300000"#
-        );
-        assert_eq!(shown(r#"{"key":"a","value":"x","ttl":-1}"#).unwrap(), "DEL a; SET a x");
+        assert_eq!(shown(r#"{"key":"a","type":"string","value":{"n":1},"ttl":"5m"}"#).unwrap(), r#"SET a {"n":1} PX 300000"#);
+        assert_eq!(shown(r#"{"key":"a","value":"x","ttl":-1}"#).unwrap(), "SET a x");
+        assert_eq!(shown(r#"{"key":"l","type":"list","value":["a"],"ttl":2}"#).unwrap(), "DEL l; RPUSH l a; PEXPIRE l 2000");
         assert_eq!(
             shown(r#"{"key":"a","value":"x","ttl":-2}"#).unwrap_err().to_string(),
             "a.sql:7: a ttl is a number of seconds above 0, or -1 for none, not -2"

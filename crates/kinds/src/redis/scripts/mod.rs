@@ -6,26 +6,27 @@
 //! are applied in parts, each with a journal of the file's progress ([`run`]).
 
 mod command;
+mod divide;
+mod flight;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod keys;
 mod ledger_copy;
 mod lines;
 mod run;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, TlsCertificates, aio::MultiplexedConnection};
+use ::redis::{AsyncConnectionConfig, Client, RedisError, TlsCertificates, aio::MultiplexedConnection};
 use async_trait::async_trait;
 use devenv_secrets::tls;
 use devenv_spec::{OfKind, ScriptPlace};
 
-use self::lines::key_commands;
 use super::{RedisKind, spec::RedisTarget};
 use crate::{
     capability::{ScriptStore, Scripts},
     script::{
-        Progress, Recorded, Script, ScriptContext, ScriptError, ScriptFormat,
-        lines::lines,
+        Recorded, Script, ScriptContext, ScriptError, ScriptFormat,
         row::{self, Row},
     },
 };
@@ -34,7 +35,7 @@ const COMMANDS: ScriptFormat = ScriptFormat("redis-commands");
 const KEYS: ScriptFormat = ScriptFormat("redis-keys");
 
 const LEDGER: &str = "devenv:ledger";
-const KEYS_AT_ONCE: usize = 1000;
+
 #[async_trait]
 impl Scripts for RedisKind {
     fn format(&self, name: &str, _packed: bool) -> Option<ScriptFormat> {
@@ -91,7 +92,7 @@ impl ScriptStore for Server {
 
     async fn apply(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
         let result = if script.format == KEYS {
-            let result = self.keys(script, cx).await;
+            let result = keys::keys(self, script, cx).await;
             if let Err(error) = &result
                 && let Err(unrecorded) = self.write(script, &Row::failed(script, error)).await
             {
@@ -137,62 +138,9 @@ impl Server {
             ::redis::cmd("HSET").arg(LEDGER).arg(&script.path).arg(row.text()).query_async(&mut self.connection).await;
         written.map_err(|error| self.broken(&error))
     }
-
-    /// Setting the same keys again is idempotent: an interrupted attempt needs no record.
-    async fn keys(&mut self, script: &Script, cx: &ScriptContext<'_>) -> Result<(), ScriptError> {
-        let began = Instant::now();
-        let checking = script.clone();
-        // Every line is parsed before the first is written, so that a bad one has no effect.
-        blocking(script, move || lines(&checking, |number, line| key_commands(&checking, number, line).map(|_| ()))).await?;
-        let (sender, mut batches) = tokio::sync::mpsc::channel(2);
-        let reading = script.clone();
-        let reader = tokio::task::spawn_blocking(move || {
-            let mut batch = Vec::new();
-            let read = lines(&reading, |number, line| {
-                batch.push((number, key_commands(&reading, number, line)?));
-                if batch.len() == KEYS_AT_ONCE && sender.blocking_send(std::mem::take(&mut batch)).is_err() {
-                    return Err(ScriptError::of(&reading.path, "its keys have no recipient"));
-                }
-                Ok(())
-            });
-            if !batch.is_empty() {
-                sender.blocking_send(batch).ok();
-            }
-            read
-        });
-        let mut rows = 0;
-        let mut bytes = 0;
-        while let Some(batch) = batches.recv().await {
-            rows += batch.len() as u64;
-            bytes += self.write_keys(script, &batch).await?;
-            (cx.progress)(Progress { path: &script.path, rows, bytes: bytes.min(script.size), total_bytes: script.size });
-        }
-        reader.await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
-        self.write(script, &Row::applied(script, Some(rows), began.elapsed())).await
-    }
-
-    async fn write_keys(&mut self, script: &Script, batch: &[(u64, Vec<Cmd>)]) -> Result<u64, ScriptError> {
-        let mut pipeline = Pipeline::new();
-        pipeline.atomic();
-        let mut owners = Vec::new();
-        let mut bytes = 0;
-        for (line, commands) in batch {
-            for command in commands {
-                bytes += command.get_packed_command().len() as u64;
-                pipeline.add_command(command.clone());
-                owners.push(*line);
-            }
-        }
-        pipeline.ignore_errors();
-        let answers: Result<Vec<Result<::redis::Value, RedisError>>, _> = pipeline.query_async(&mut self.connection).await;
-        let answers = answers.map_err(|error| ScriptError::of(&script.path, error.to_string()))?;
-        for (line, answer) in owners.iter().zip(answers) {
-            answer.map_err(|error| ScriptError::of(&script.path, error.to_string()).at(*line))?;
-        }
-        Ok(bytes)
-    }
 }
 
+/// Runs what reads a file, away from what waits.
 async fn blocking<T: Send + 'static>(
     script: &Script,
     work: impl FnOnce() -> Result<T, ScriptError> + Send + 'static,
