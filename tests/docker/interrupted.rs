@@ -129,3 +129,35 @@ fn an_import_that_gets_ctrl_c_leaves_the_old_data() {
     data.corner.ok(&["import", "db", "dumps"]);
     assert_eq!(data.recovered(), ["old", "old"]);
 }
+
+#[test]
+fn a_large_redis_seed_that_is_cut_off_again_and_again_applies_each_command_once() {
+    const COMMANDS: u32 = 200_000;
+    let seeded = "  cache:\n    redis: { version: \"8.0\", seed: [seed] }\n";
+    let corner = Corner::with("  cache:\n    redis: { version: \"8.0\" }\n");
+    corner.up("test");
+    let url = corner.variable("REDIS_URL");
+    let seed = corner.project().join("seed");
+    std::fs::create_dir(&seed).unwrap();
+    std::fs::write(seed.join("01-count.redis"), "INCR counter\n".repeat(COMMANDS as usize)).unwrap();
+    corner.rewrite(seeded);
+    let counted = || redis(&url, &["GET", "counter"]).parse().unwrap_or(0);
+    let mut cut = 0;
+    for part in [1, COMMANDS / 4, COMMANDS / 2] {
+        // Starts the next daemon.
+        corner.json(&["operations"]);
+        let daemon = corner.json(&["daemon", "status"])["pid"].as_u64().expect("a daemon runs").to_string();
+        let client = corner.spawn(&["up", "test"]);
+        corner.until("a part of the seed is applied", 60, || (counted() >= part).then_some(()));
+        kill("-KILL", &daemon);
+        exit_code(client);
+        cut += u32::from(counted() < COMMANDS);
+    }
+    assert!(cut > 0, "every run had ended before it was cut off");
+    corner.up("test");
+    assert_eq!(counted(), COMMANDS);
+    let entries = corner.json(&["ledger"]);
+    assert!(entries["entries"].as_array().unwrap().iter().any(|entry| entry["state"] == "applied"), "{entries}");
+    corner.up("test");
+    assert_eq!(counted(), COMMANDS);
+}

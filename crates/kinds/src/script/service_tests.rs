@@ -249,6 +249,27 @@ async fn a_flush_in_a_file_leaves_the_ledger_and_a_file_that_was_cut_off_goes_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_parts_behind_a_failed_one_do_nothing_though_they_are_sent_already() {
+    let project = Project::redis(false);
+    for failing in [499, 500, 501, 1499, 2750] {
+        let mut text = "SET text x\n".to_owned();
+        text.push_str(&"INCR counter\n".repeat(failing - 2));
+        text.push_str("LPUSH text a\n");
+        text.push_str(&"INCR counter\n".repeat(4000));
+        project.write("seed/00.redis", "SET first 1\n").write("seed/01.redis", &text);
+        let error = project.apply().await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("seed/01.redis:{failing}: WRONGTYPE")), "{error}");
+        assert_eq!(project.cli(&["get", "counter"]), (failing - 2).to_string());
+        let entries = ledger(&project.set, &project.context().await).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.state).collect::<Vec<_>>(), [LedgerState::Applied, LedgerState::Interrupted]);
+        // Not again without a request.
+        project.apply().await.unwrap_err();
+        assert_eq!(project.cli(&["get", "counter"]), (failing - 2).to_string());
+        project.cli(&["flushall"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_redis_line_is_reported_with_its_number() {
     let project = Project::redis(false);
     for (path, text, wanted) in [

@@ -5,7 +5,7 @@
 //! same step: commands that flush, swap or remove keys cannot affect it.
 //!
 //! The next part is sent while the server works on one, so that it never waits for the client. A part that follows a failed one does
-//! nothing: the server itself looks at the row that the failure left.
+//! nothing: the server itself compares the row with the one that the earlier part writes.
 
 use std::time::Instant;
 
@@ -27,7 +27,8 @@ const PART: &str = r"
 redis.call('SELECT', '0')
 if ARGV[5] == '1' then
     local known = redis.call('HGET', KEYS[1], ARGV[2])
-    if known and cjson.decode(known).state ~= 'running' then return { 'stopped', '', 0 } end
+    local row = known and cjson.decode(known)
+    if row and (row.state ~= 'running' or row.done ~= tonumber(ARGV[6])) then return { 'stopped', '', 0 } end
 end
 redis.call('DEL', KEYS[1])
 redis.call('SELECT', ARGV[4])
