@@ -8,7 +8,7 @@ pub(crate) const HINT: &str = "scripts and dumps run as the owner of the databas
     list it under `admin_init`";
 
 /// Commands that read or write the container's files, start programs or change how psql connects.
-const SYSTEM: [&str; 12] = ["!", "cd", "e", "edit", "ef", "ev", "lo_export", "lo_unlink", "password", "prompt", "s", "setenv"];
+const SYSTEM: [&str; 11] = ["!", "cd", "e", "edit", "ef", "ev", "lo_export", "lo_unlink", "password", "prompt", "s"];
 /// Commands that send output to a file or program if one is named.
 const OUTPUT: [&str; 6] = ["o", "out", "w", "write", "g", "gx"];
 
@@ -35,9 +35,9 @@ pub(crate) fn statement_leaves(words: &[&str]) -> bool {
     matches!(words, ["RESET", "ROLE", ..] | ["RESET", "SESSION", "AUTHORIZATION", ..])
 }
 
-/// Whether a command reads the variables of psql's process, among them the password of the role that it connects as.
+/// Whether a command reads or sets the variables of psql's process, among them the password of the role that it connects as.
 pub(crate) fn command_leaves(name: &str) -> bool {
-    name == "getenv"
+    matches!(name, "getenv" | "setenv")
 }
 
 /// Backquotes outside of single quotes run a program, whose output becomes an argument.
@@ -89,6 +89,7 @@ mod tests {
             ("gset", false),
             ("gexec", false),
             ("getenv here PG_LIBDIR", false),
+            ("setenv here there", false),
             ("gx (format=aligned) | sh", true),
             ("w x.sql", true),
             ("set x `id`", true),
@@ -103,7 +104,6 @@ mod tests {
             ("c orders", false),
             ("connect -reuse-previous=on \"dbname='shop'\"", false),
             ("c \"user=postgres\"", true),
-            ("setenv PATH /tmp", true),
             ("restrict abc", false),
             ("if true", false),
         ] {

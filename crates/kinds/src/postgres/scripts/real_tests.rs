@@ -301,6 +301,8 @@ async fn a_script_has_the_same_result_as_in_psql_and_is_never_applied_again_with
             "1a",
         ),
         ("rows without an end", "COPY item (t) FROM stdin;\na\nb", "1a 2b"),
+        ("rows without an end on Windows", "COPY item (t) FROM stdin;\r\na\r\nb", "1a 2b"),
+        ("begin by gexec", "INSERT INTO item (t) VALUES ('a');\nSELECT 'BEGIN' \\gexec\nINSERT INTO item (t) VALUES ('b');\n", "1a"),
         ("begin", "BEGIN;\nSET LOCAL search_path = public;\nINSERT INTO item (t) VALUES ('a');\nCOMMIT;\n", "1a"),
         ("constraints", "SET CONSTRAINTS ALL IMMEDIATE;\nINSERT INTO item (t) VALUES ('a');\n", "1a"),
         (

@@ -12,7 +12,7 @@ use super::{
     authority,
     lexer::{Lexer, State, Token, masked},
     meta_command::{self, CopySource, MetaCommand},
-    statement::{Kind, classify, setting, takes_rows},
+    statement::{Kind, classify, setting, takes_rows, writes_control},
 };
 use crate::script::sections;
 
@@ -51,6 +51,8 @@ pub(crate) struct Scanner {
     begun: Option<u64>,
     /// Statements in it, which psql takes back if it stays unfinished.
     in_begun: bool,
+    /// The former line ends with `\r\n`.
+    windows: bool,
     scan: Scan,
 }
 
@@ -81,10 +83,14 @@ impl Scanner {
             self.begin_rows();
         }
         self.scan.cut_line = !line.ends_with(b"\n");
+        // Rows that end with `\r\n` must end so to their last one, and psql knows how.
+        self.scan.needs_its_end |= self.scan.cut_line && self.windows && self.rows_from.is_some();
+        self.windows = line.ends_with(b"\r\n");
         self.offset += line.len() as u64;
     }
 
     pub(crate) fn finish(mut self) -> Scan {
+        let in_body = self.lexer.blocks > 0;
         if let Some(from) = self.rows_from {
             self.end_rows(from);
             self.scan.end = End::Rows;
@@ -92,14 +98,14 @@ impl Scanner {
             self.fault(self.line, format!("the script ends inside {open}"));
         } else if self.start.is_some() {
             // What psql takes for a body may not be one. It sends everything from there on at the end of the file.
-            self.scan.needs_its_end |= self.lexer.blocks > 0;
+            self.scan.needs_its_end |= in_body;
             self.scan.end = End::Statement;
             self.end_statement(self.offset);
         }
         if let Some(line) = self.conditions.first() {
             self.fault(*line, "this `\\if` has no `\\endif`".to_owned());
         }
-        if let Some(line) = self.begun.filter(|_| self.in_begun && !self.quits) {
+        if let Some(line) = self.begun.filter(|_| self.in_begun && !self.quits && !in_body) {
             let message = "the transaction that begins here is never committed, so psql takes everything in it back";
             self.fault(line, message.to_owned());
         }
@@ -259,6 +265,7 @@ impl Scanner {
             "set" => match (argument(0), argument(1).unwrap_or_default()) {
                 (Some("ON_ERROR_STOP"), value) if !is_on(value) => self.refuse("\\set ON_ERROR_STOP off".to_owned()),
                 (Some("AUTOCOMMIT"), value) if !is_on(value) => self.refuse("\\set AUTOCOMMIT off".to_owned()),
+                (Some(name), value) if value.ends_with(';') && writes_control(value) => self.refuse(format!("\\set {name} {value}")),
                 (Some("SINGLELINE"), value) if is_on(value) => self.refuse("\\set SINGLELINE on".to_owned()),
                 _ => {}
             },
@@ -274,6 +281,9 @@ impl Scanner {
                 self.forget();
             }
             "g" | "gx" | "gdesc" | "gexec" | "gset" | "crosstabview" | "watch" if self.start.is_some() => {
+                if command.name == "gexec" && writes_control(&String::from_utf8_lossy(&self.text)) {
+                    self.refuse("\\gexec of a transaction's command".to_owned());
+                }
                 self.end_statement(self.offset + at as u64);
             }
             _ => {}

@@ -40,6 +40,21 @@ pub(super) fn classify(words: &[&str], text: &str) -> Kind {
     }
 }
 
+/// Whether a text is, or a literal in it begins with, a statement that steers a transaction: what `\gexec` or a variable of psql runs.
+pub(super) fn writes_control(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    let begins = |text: &str| {
+        let mut words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').filter(|word| !word.is_empty());
+        match (text.trim_start().starts_with(|letter: char| letter.is_ascii_alphabetic()), words.next(), words.next()) {
+            (true, Some("ROLLBACK"), Some("TO")) => false,
+            (true, Some("BEGIN" | "COMMIT" | "END" | "ROLLBACK" | "ABORT"), _) => true,
+            (true, Some("START" | "PREPARE"), Some("TRANSACTION")) => true,
+            _ => false,
+        }
+    };
+    begins(&upper) || upper.match_indices(['\'', '$']).any(|(at, _)| begins(&upper[at + 1..]))
+}
+
 /// Whether rows for it follow on the next lines.
 pub(super) fn takes_rows(words: &[&str]) -> bool {
     words.first() == Some(&"COPY") && words.windows(2).any(|pair| pair == ["FROM", "STDIN"])
@@ -94,6 +109,23 @@ fn unquoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_that_steers_a_transaction_when_it_is_run_is_found() {
+        for (text, wanted) in [
+            ("SELECT 'COMMIT'", true),
+            ("select ' rollback;' where true", true),
+            ("SELECT format('BEGIN; DROP TABLE %I', t) FROM x", true),
+            ("SELECT $$start transaction$$", true),
+            ("commit;", true),
+            ("SELECT 'ROLLBACK TO s'", false),
+            ("SELECT begin FROM t", false),
+            ("SELECT format('CREATE TRIGGER x EXECUTE FUNCTION f(%L)', 'commits')", false),
+            ("SELECT 'START' || x", false),
+        ] {
+            assert_eq!(writes_control(text), wanted, "{text}");
+        }
+    }
 
     #[test]
     fn a_setting_is_read_from_every_way_of_writing_it() {

@@ -74,6 +74,7 @@ fn what_a_script_may_say_and_a_dump_from_elsewhere_may_not_is_told_apart() {
         ("RESET ROLE;", false, true),
         ("reset session authorization;", false, true),
         ("\\getenv lib PG_LIBDIR\n", false, true),
+        ("\\setenv PAGER cat\n", false, true),
         ("\\! id\n", true, false),
         ("select 1 \\g | sh\n", true, false),
         ("select 1 \\gx\n", false, false),
@@ -121,6 +122,7 @@ fn copy_data_is_known_by_its_lines_and_an_open_end_by_its_name() {
         "BEGIN;\n\\q\n",
         "BEGIN;\nEND;",
         "SELECT 1;\nBEGIN;\n-- nothing is in it\n",
+        "BEGIN;\nCREATE FUNCTION f(begin int) BEGIN ATOMIC SELECT begin; END;\nCOMMIT;\n",
     ] {
         assert_eq!(scan(text).fault, None, "{text}");
     }
@@ -138,5 +140,6 @@ fn files_that_a_script_reads_are_named_with_their_lines() {
     );
     assert!(scan("\\copy t from pstdin").needs_its_end);
     assert!(scan("\\copy t from stdin csv\na\n\\.").needs_its_end && !scan("COPY t FROM stdin;\na\n\\.\n").needs_its_end);
+    assert!(scan("COPY t FROM stdin;\r\na\r\nb").needs_its_end && !scan("COPY t FROM stdin;\na\nb").needs_its_end);
     assert!(scan("CREATE FUNCTION f(begin int) BEGIN ATOMIC SELECT begin; END;\nSELECT 1;").needs_its_end);
 }
