@@ -10,9 +10,10 @@ use indexmap::IndexMap;
 use super::{
     check,
     env_file::Given,
+    extensions,
     interpolate::{self, Grammar, Lookup},
     merge::merge,
-    shape::{self, Shape},
+    shape,
     source::{FileId, Findings, Sources},
     tree::{Content, Node},
     validate,
@@ -45,13 +46,14 @@ const UNSET: usize = 200;
 
 /// Parses one file, and reports its YAML errors.
 pub(super) fn read(sources: &Sources, file: FileId, built_in: bool, findings: &mut Findings) -> Layer {
-    let Parsed { root, complete, .. } = yaml::parse(sources, file, findings);
+    let Parsed { mut root, complete, .. } = yaml::parse(sources, file, findings);
+    extensions::remove(&mut root, &shape::document());
     Layer { file, root, complete, built_in }
 }
 
 /// The merged layers, with their original text.
 pub(super) fn lay(layers: &[Layer]) -> Option<Node> {
-    let document = Shape::Record(shape::DOCUMENT.clone());
+    let document = shape::document();
     layers.iter().map(|layer| layer.root.clone()).reduce(|base, over| {
         // An empty file changes nothing.
         if matches!(over.content, Content::Null) { base } else { merge(base, over, &document) }

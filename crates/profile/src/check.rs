@@ -13,7 +13,7 @@ use super::{
 
 /// Checks one file. With `complete` false the file ends in a syntax error, so empty values may be incomplete.
 pub(super) fn layer(root: &Node, complete: bool, findings: &mut Findings) {
-    against(root, "profile", &Shape::Record(shape::DOCUMENT.clone()), complete, findings);
+    against(root, "profile", &shape::document(), complete, findings);
 }
 
 /// Checks one file of any sort; `name` is its sort in messages.

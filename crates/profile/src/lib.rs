@@ -12,6 +12,7 @@ mod compose;
 mod convert;
 mod document;
 mod embedded;
+mod extensions;
 mod find;
 mod graph;
 mod guard;

@@ -45,7 +45,7 @@ The order of precedence is: the process environment, then `env_file` (later file
 ## Values
 
 Sizes are written `64MiB`, `1GiB`, `500MB`, durations `300ms`, `30s`, `5m`, `24h`. Text fields take numbers and words without quotes,
-exactly as written (`version: 8.0` is `8.0`). Do not quote numbers, `true` and `false`. `null` resets a field to its default.
+exactly as written (`version: 8.0` is `8.0`, `NO` is `NO`, `0755` is `0755`). Fields that begin with `x-` are left alone. Do not quote numbers, `true` and `false`. `null` resets a field to its default.
 ";
 
 fn reference() -> String {

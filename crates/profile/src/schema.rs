@@ -78,6 +78,9 @@ fn as_written(schema: &mut Value) {
             as_written(value);
         }
     }
+    if object.contains_key("properties") && object.get("additionalProperties") == Some(&json!(false)) {
+        object.insert("patternProperties".to_owned(), json!({ "^x-": true }));
+    }
     let Some(kind) = object.get("type").cloned() else { return };
     let mut names: Vec<String> = match &kind {
         Value::String(name) => vec![name.clone()],

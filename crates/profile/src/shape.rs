@@ -74,6 +74,10 @@ pub(super) static DOCUMENT: LazyLock<Record> = LazyLock::new(|| match of_schema(
     _ => Record::default(),
 });
 
+pub(super) fn document() -> Shape {
+    Shape::Record(DOCUMENT.clone())
+}
+
 /// What the schema of a document says.
 pub(super) fn of_schema(schema: &Value) -> Shape {
     lower(schema, schema, 0)

@@ -14,6 +14,23 @@ fn precedence_is_process_environment_then_env_file_then_profile() {
 }
 
 #[test]
+fn text_is_what_is_written_and_explicit_keys_win_over_merged_ones() {
+    let text = "x-common: &common { NAME: base, ONE: one }\nx-more: &more\n  ONE: more\n  TWO: two\nvariables:\n  <<: [*common, *more]\n  NAME: own\n  \
+                COUNTRY: NO\n  MODE: 0755\n  TIME: 12:30:45\n  VERSION: 1.20\n  HEX: 0x1F\n  DATE: 2026-01-02\n  COMMIT: 1234e10\n  UNDER: 1_000\n  \
+                SWITCH: on\nservices:\n  db:\n    x-owner: { team: data }\n    postgres: { x-why: tests }\n  x-kept: { redis: {} }\n";
+    let project = Project::new(&[("profiles/x.yaml", text)]);
+    let loaded = project.load("x").ok().unwrap();
+    let variables: Vec<String> = loaded.profile.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        variables.join(" "),
+        "NAME=own COUNTRY=NO MODE=0755 TIME=12:30:45 VERSION=1.20 HEX=0x1F DATE=2026-01-02 COMMIT=1234e10 UNDER=1_000 SWITCH=on ONE=one TWO=two"
+    );
+    let effective = loaded.origins.effective_yaml();
+    // A name that the user gives is no field.
+    assert!(effective.contains("x-kept") && !effective.contains("x-owner") && !effective.contains("x-common"), "{effective}");
+}
+
+#[test]
 fn explain_prints_every_layer_that_touched_a_value() {
     let project = Project::new(&[
         ("profiles/base.yaml", "services:\n  db:\n    postgres: { version: 16, settings: { a.b: 1 } }\n"),
