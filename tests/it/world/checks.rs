@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::TestDaemon;
 
 /// Recovery and all operations take far less, but not on a machine that does something else.
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(5);
 
 impl TestDaemon {
     /// Waits until no environment starts or stops. Returns all of them.

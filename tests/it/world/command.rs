@@ -14,7 +14,7 @@ use super::TestDaemon;
 
 /// Commands of these tests take far less, but not on a machine that does something else. One that waits for what never comes
 /// takes longer.
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(5);
 
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,

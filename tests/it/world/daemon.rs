@@ -32,7 +32,7 @@ pub(crate) struct TestDaemon {
 impl TestDaemon {
     /// Uses the directories `state` and `run` below `root`. Returns when the daemon serves.
     pub(crate) fn start(engine: FakeEngine, root: &Path, project: &Path) -> Self {
-        let late = Instant::now() + Duration::from_mins(1);
+        let late = Instant::now() + Duration::from_mins(5);
         loop {
             // A command that another test starts at this moment holds copies of all open files, including locks, until it
             // executes another program. So the lock of the former daemon may be released a little late.

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 /// How long a test waits for a call that it expects.
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// Dropping it opens it.
 pub(crate) struct Gate {
