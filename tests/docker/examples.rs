@@ -1,4 +1,4 @@
-//! The guide's examples, run as its readers would run them.
+//! The guide's examples, run as its readers would run them, and comparisons with other programs in their small form.
 
 use std::process::Command;
 
@@ -20,4 +20,9 @@ fn an_order_of_the_shop_has_one_id_in_all_logs_and_in_jaeger_before_and_after_a_
 #[test]
 fn breakpoints_are_hit_in_each_version_on_the_same_port() {
     run("tests/debuggers/run.py", &["--binary", &binary()]);
+}
+
+#[test]
+fn scripts_have_the_same_effect_by_psql_and_by_devenv() {
+    run("benches/psql_differential.py", &["--binary", &binary(), "--count", "20", "--jobs", "1"]);
 }

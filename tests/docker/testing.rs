@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     clients::{sql, try_sql},
-    corner::Corner,
+    corner::{Corner, docker},
 };
 
 const SERVICES: &str = "  db: { postgres: { databases: { app: { owner: app } } } }\n  cache: { redis: { databases: 16 } }\n";
@@ -46,6 +46,47 @@ fn no_database_is_leased_twice_when_clients_or_the_daemon_die() {
         // A table of another lease would be an error.
         assert!(!name.is_empty() && seen.insert(name), "{ended:?}");
     }
+}
+
+#[test]
+fn neither_a_prepared_transaction_nor_a_reader_of_a_slot_keeps_a_private_database() {
+    let corner = Corner::with(
+        "  db:\n    postgres:\n      settings: { wal_level: logical, max_prepared_transactions: \"4\" }\n      databases: { app: { owner: app } }\n",
+    );
+    corner.up("test");
+    let container = corner.service("db")["container"].as_str().unwrap().to_owned();
+    let superuser = |database: &str, statement: &str| {
+        docker(&["exec", "-u", "postgres", &container, "psql", "-XqAt", "-d", database, "-c", statement]).expect(0).stdout.trim().to_owned()
+    };
+    superuser("app", "select pg_create_logical_replication_slot('shared', 'test_decoding')");
+    // A slot cannot be made while a transaction is prepared: the server waits for its end.
+    let script = "psql -XqAt \"$DATABASE_URL\" -o held.new -c 'select current_database()' && mv held.new held; \
+                  while [ ! -e read ]; do sleep 0.1; done; \
+                  psql -Xq \"$DATABASE_URL\" -c 'create table mine ()' -c 'begin; insert into mine default values; prepare transaction $$kept$$'; \
+                  touch prepared; while [ ! -e released ]; do sleep 0.1; done";
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| corner.devenv(&["lease", "--", "sh", "-ec", script]));
+        let held = corner.project().join("held");
+        let name = corner.until("the lease is held", 60, || fs::read_to_string(&held).ok()).trim().to_owned();
+        superuser(&name, "select pg_create_logical_replication_slot('leased', 'test_decoding')");
+        let read = format!(
+            "while pg_recvlogical -d {name} --slot leased --start --no-loop -f /dev/null || [ ! -e /tmp/over ]; do sleep 0.1; done"
+        );
+        docker(&["exec", "-d", "-u", "postgres", &container, "sh", "-c", &read]).expect(0);
+        let active = "select active from pg_replication_slots where slot_name = 'leased'";
+        corner.until("the slot is read", 20, || (superuser("postgres", active) == "t").then_some(()));
+        fs::write(corner.project().join("read"), "").unwrap();
+        corner.until("the transaction is prepared", 20, || corner.project().join("prepared").exists().then_some(()));
+        assert_eq!(superuser("postgres", "select gid from pg_prepared_xacts"), "kept");
+        fs::write(corner.project().join("released"), "").unwrap();
+        holder.join().unwrap().expect(0);
+        let left = format!("select count(*) from pg_database where datname = '{name}'");
+        corner.until("the database is dropped", 30, || (superuser("postgres", &left) == "0").then_some(()));
+    });
+    superuser("postgres", "copy (select 1) to '/tmp/over'");
+    assert_eq!(superuser("postgres", "select string_agg(slot_name, ' ') from pg_replication_slots"), "shared");
+    assert_eq!(superuser("postgres", "select count(*) from pg_prepared_xacts"), "0");
+    corner.ok(&["lease", "--", "psql", "-XqAt", "-c", "select 1"]);
 }
 
 #[test]
