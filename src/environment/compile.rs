@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{internal, no_engine},
     net,
-    runtime::builds,
+    runtime::{builds, repositories::Repositories},
     store::Record,
 };
 
@@ -44,7 +44,7 @@ impl Environments {
         let leases =
             Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports: leased.ports, authority };
         let mut spec = devenv_profile::compile(&profile, &leases);
-        builds::fingerprint(&mut spec).await?;
+        self.read_contexts(&mut spec).await?;
         Ok(spec)
     }
 
@@ -72,8 +72,14 @@ impl Environments {
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
         let mut spec = devenv_profile::compile(&profile, &leases);
-        let files = builds::fingerprint(&mut spec).await?;
+        let files = self.read_contexts(&mut spec).await?;
         Ok((spec, files))
+    }
+
+    /// Fetches the repositories that images are built from, and takes the fingerprints of all files. Returns the files by service.
+    async fn read_contexts(&self, spec: &mut EnvironmentSpec) -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
+        Repositories::new(self.shared.store.repositories()).check_out(spec).await?;
+        builds::fingerprint(spec).await
     }
 
     /// What `up` would do. Nothing is changed.

@@ -1,6 +1,7 @@
 //! Carries out one operation of the plan. Each may be repeated after a crash at any line: what is already done is a success.
 
 mod examine;
+mod images;
 mod make;
 mod mounted;
 mod networks;
@@ -18,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use devenv_engine::{Engine, EngineError, Labels, ObservedContainer, ObservedNetwork, OwnerId, UploadFile};
 use devenv_secrets::{SecretError, Vault};
-use devenv_spec::{EnvironmentId, ServiceName, ServiceSpec, Size};
+use devenv_spec::{EnvironmentId, ImageBuild, ServiceName, ServiceSpec, Size};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -72,8 +73,8 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// The driver's options for a volume on a device of its own, which is created if it does not exist.
     async fn device(&self, volume: &str, size: Size) -> Result<BTreeMap<String, String>, String>;
 
-    /// Builds the service's own image, with the output in its log; an error holds the reason and the last lines.
-    async fn build_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence>;
+    /// Builds an image that the service needs, with the output in its log; an error holds the reason and the last lines.
+    async fn build_image(&self, spec: &ServiceSpec, build: &ImageBuild, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence>;
 
     /// A cause and a fix, if this failure is known.
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)>;

@@ -257,7 +257,7 @@ impl Work<'_> {
         let run = self.tools.processes.last_run(name);
         // Dropping the build half way ends it.
         let built = tokio::select! {
-            built = self.tools.builds.build(self.spec, false, &variables.0, run, |_| {}) => built,
+            built = self.tools.builds.build(self.spec, build, false, &variables.0, run, |_| {}) => built,
             () = self.outdated.cancelled() => return Err(Ended::Outdated),
         };
         match built {

@@ -30,36 +30,58 @@ const SHOWN: usize = 30;
 /// The changed files that a plan names.
 const NAMED: usize = 3;
 
-/// Records the fingerprint of the image's files in each service that builds one. Returns the files of each.
+/// Records the fingerprints of the files of every image that services need. Returns the files of each service's own image.
 pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
-    let builds: Vec<(ServiceName, ImageBuild)> =
-        spec.services.iter().filter_map(|(name, service)| Some((name.clone(), service.build()?.clone()))).collect();
+    let mut builds: Vec<(ServiceName, ImageBuild)> = Vec::new();
+    for (name, service) in &mut spec.services {
+        builds.extend(service.builds_mut().map(|build| (name.clone(), build.clone())));
+    }
     if builds.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let additional = builds.iter().flat_map(|(_, build)| build.options.contexts.values());
-    let additional = additional.filter(|value| value.starts_with('/')).map(PathBuf::from);
-    let contexts = builds.iter().map(|(_, build)| build.context.clone()).chain(additional).collect();
-    let read = move || -> Result<BTreeMap<ServiceName, Manifest>, ApiError> {
+    let directories = builds.iter().flat_map(|(_, build)| directories(build)).collect();
+    let read = move || -> Result<Vec<(ServiceName, Manifest)>, ApiError> {
         let all = builds.into_iter().map(|(name, build)| {
             let manifest = manifest(&build).map_err(|reason| unreadable(&name, &reason))?;
             Ok((name, manifest))
         });
         all.collect()
     };
-    let manifests = devenv_files::read_in_time(contexts, read)
+    let manifests = devenv_files::read_in_time(directories, read)
         .await
         .map_err(|error| ApiError::new(ErrorCode::Failed, format!("cannot read the build contexts: {error}")))??;
-    for (name, manifest) in &manifests {
-        if let Some(service) = spec.services.get_mut(name) {
-            service.set_content(manifest.fingerprint());
+    let mut own = BTreeMap::new();
+    let mut manifests = manifests.into_iter();
+    for (name, service) in &mut spec.services {
+        let is_built = service.build().is_some();
+        for (index, build) in service.builds_mut().enumerate() {
+            let Some((_, manifest)) = manifests.next() else { break };
+            build.content = Some(manifest.fingerprint());
+            if is_built && index == 0 {
+                own.insert(name.clone(), manifest);
+            }
         }
     }
-    Ok(manifests)
+    Ok(own)
 }
 
+/// Every directory that a build reads, and those that are built before it.
+fn directories(build: &ImageBuild) -> Vec<PathBuf> {
+    let of = |build: &ImageBuild| {
+        let additional = build.options.contexts.values().filter(|value| value.starts_with('/')).map(PathBuf::from);
+        additional.chain([build.context.clone()]).collect::<Vec<_>>()
+    };
+    [build].into_iter().chain(&build.options.first).flat_map(of).collect()
+}
+
+/// The files of a build, and of the builds before it: with other files those make other images.
 fn manifest(build: &ImageBuild) -> Result<Manifest, String> {
-    BuildContext::read(build).and_then(|context| context.manifest()).map_err(|error| describe(&error))
+    let read = |build: &ImageBuild| BuildContext::read(build).and_then(|context| context.manifest()).map_err(|error| describe(&error));
+    let mut found = read(build)?;
+    for before in &build.options.first {
+        found.0.extend(read(before)?.0.into_iter().map(|(path, hash)| (format!("{}: {path}", before.tag), hash)));
+    }
+    Ok(found)
 }
 
 fn unreadable(service: &ServiceName, reason: &str) -> ApiError {
@@ -103,29 +125,47 @@ impl Builds {
         &self.directory
     }
 
-    /// Builds the image and returns its fingerprint. `variables` are those of the shell, `run` is the start under which the output
-    /// is logged, and `tell` gets each line. Dropping it ends the build.
+    /// Builds the image, and before it those that it needs. Returns its fingerprint. `variables` are those of the shell, `run` is the
+    /// start under which the output is logged, and `tell` gets each line. Dropping it ends the build.
     pub(crate) async fn build(
         &self,
         spec: &ServiceSpec,
+        build: &ImageBuild,
         no_cache: bool,
         variables: &BTreeMap<String, String>,
         run: u32,
         mut tell: impl FnMut(&str) + Send,
     ) -> Result<String, Evidence> {
-        let Some(build) = spec.build() else { return Err(Evidence::of("has no image of its own")) };
-        let inputs = inputs(build, no_cache, variables).await.map_err(Evidence::of)?;
         // Later changes are in the image or not, and not in the list: the next `up` builds once more.
         let read = build.clone();
-        let manifest = devenv_files::read_in_time(vec![read.context.clone()], move || manifest(&read)).await;
+        let manifest = devenv_files::read_in_time(directories(&read), move || manifest(&read)).await;
         let manifest = manifest.map_err(|error| Evidence::of(format!("its build context cannot be read: {error}")))?;
         let manifest = manifest.map_err(|reason| Evidence::of(format!("its image cannot be built: {reason}")))?;
+        for build in build.options.first.iter().chain([build]) {
+            let inputs = inputs(build, no_cache, variables).await.map_err(Evidence::of)?;
+            self.build_one(spec, build, inputs, run, &mut tell).await?;
+        }
+        let content = manifest.fingerprint();
+        if spec.build().is_some_and(|own| own.tag == build.tag) {
+            self.keep_list(&spec.name, &manifest).await;
+        }
+        Ok(content)
+    }
+
+    async fn build_one(
+        &self,
+        spec: &ServiceSpec,
+        build: &ImageBuild,
+        inputs: BuildInputs,
+        run: u32,
+        tell: &mut (impl FnMut(&str) + Send),
+    ) -> Result<(), Evidence> {
         let mut log = self.logs.writer(spec.name.as_str()).ok();
         let mut last = VecDeque::new();
         let mut lines = self.engine.build(build, inputs);
         loop {
             let line = match tokio::time::timeout(SILENCE, lines.next()).await {
-                Ok(None) => break,
+                Ok(None) => return Ok(()),
                 Ok(Some(line)) => line,
                 Err(_) => Err(EngineError::TimedOut { action: "say anything about the build".to_owned(), limit: SILENCE }),
             };
@@ -155,8 +195,11 @@ impl Builds {
             }
             return Err(Evidence { lines, ..Evidence::of(error.to_string()) });
         }
-        let content = manifest.fingerprint();
-        let (path, text) = (list_of(&self.directory, &spec.name), serde_json::to_vec(&manifest).unwrap_or_default());
+    }
+
+    /// The files of the last build of a service's own image.
+    async fn keep_list(&self, service: &ServiceName, manifest: &Manifest) {
+        let (path, text) = (list_of(&self.directory, service), serde_json::to_vec(manifest).unwrap_or_default());
         let directory = self.directory.clone();
         let write = move || {
             std::fs::create_dir_all(&directory)?;
@@ -164,9 +207,8 @@ impl Builds {
         };
         // It only explains a plan.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
-            tracing::warn!(%error, service = %spec.name, "Cannot keep the list of files of a build.");
+            tracing::warn!(%error, %service, "Cannot keep the list of files of a build.");
         }
-        Ok(content)
     }
 }
 

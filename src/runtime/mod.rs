@@ -12,6 +12,7 @@ pub(crate) mod loop_devices;
 pub(crate) mod metrics;
 mod port_proxies;
 pub(crate) mod readiness;
+pub(crate) mod repositories;
 pub(crate) mod tasks;
 pub(crate) mod versions;
 pub(crate) mod watched;
@@ -32,7 +33,7 @@ use devenv_kinds::{
 };
 use devenv_logs::{Logs, Query};
 use devenv_secrets::{Vault, tls};
-use devenv_spec::{OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload};
+use devenv_spec::{ImageBuild, OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -138,7 +139,8 @@ impl EnvironmentRuntime {
     pub(crate) async fn build(&self, spec: &ServiceSpec, no_cache: bool, tell: impl FnMut(&str) + Send) -> Result<String, Evidence> {
         let variables = self.processes.inherited.current();
         let run = self.last_run(&spec.name);
-        self.builds.build(spec, no_cache, &variables.0, run, tell).await
+        let Some(build) = spec.build() else { return Err(Evidence::of("has no image of its own")) };
+        self.builds.build(spec, build, no_cache, &variables.0, run, tell).await
     }
 
     pub(crate) fn builds(&self) -> Arc<Builds> {
@@ -261,12 +263,13 @@ impl ServiceRuntime for EnvironmentRuntime {
         loop_devices::options(&self.loops, volume, size).await
     }
 
-    async fn build_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence> {
+    async fn build_image(&self, spec: &ServiceSpec, build: &ImageBuild, progress: &mpsc::Sender<Progress>) -> Result<(), Evidence> {
         let tell = |line: &str| {
             // Progress is only informative and may be missed.
             let _ = progress.try_send(Progress { service: spec.name.clone(), message: line.to_owned() });
         };
-        self.build(spec, false, tell).await.map(drop)
+        let variables = self.processes.inherited.current();
+        self.builds.build(spec, build, false, &variables.0, self.last_run(&spec.name), tell).await.map(drop)
     }
 
     fn diagnose(&self, spec: &ServiceSpec, evidence: &Evidence) -> Option<(String, String)> {

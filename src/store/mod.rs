@@ -109,6 +109,11 @@ impl Store {
         self.root.join("disks")
     }
 
+    /// Checkouts of the repositories that images are built from.
+    pub(crate) fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
+    }
+
     /// The records of golden volumes.
     pub(crate) fn golden(&self) -> PathBuf {
         self.root.join("golden")

@@ -1,6 +1,13 @@
-//! Compose files on a real engine: what runs around a service's life, files where nothing can be written, and signals of images.
+//! Compose files on a real engine: what runs around a service's life, files where nothing can be written, signals of images, and what
+//! images are built from.
 
-use std::fs;
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
 
 use crate::corner::Corner;
 
@@ -97,4 +104,106 @@ services:
     corner.ok(&["up", "--yes"]);
     corner.ok(&["stop", "web"]);
     corner.until("its last words", 10, || corner.ok(&["logs", "web"]).contains("quit").then_some(()));
+}
+
+#[test]
+fn an_image_of_another_service_is_built_first_and_mounted_anew_when_its_files_change() {
+    let corner = with(&format!(
+        r#"
+services:
+  base: {{ build: base, image: "test-base:1", command: [sh, -c, "{IDLE}"] }}
+  web:
+    build:
+      dockerfile_inline: |
+        FROM base
+        RUN cp /data/word /copied
+      additional_contexts: {{ base: "service:base" }}
+    command: [sh, -c, "{IDLE}"]
+  reader:
+    image: debian:trixie-slim
+    command: [sh, -c, "{IDLE}"]
+    volumes:
+      - {{ type: image, source: "test-base:1", target: /part, read_only: true, image: {{ subpath: data }} }}
+      - {{ type: image, source: "test-base:1", target: /all }}
+"#
+    ));
+    let word = |text: &str| {
+        fs::create_dir_all(corner.project().join("base")).unwrap();
+        let dockerfile = format!("FROM debian:trixie-slim\nRUN mkdir /data && echo {text} > /data/word && chown 7:8 /data/word\n");
+        fs::write(corner.project().join("base/Dockerfile"), dockerfile).unwrap();
+    };
+    word("one");
+    corner.ok(&["up", "--yes"]);
+    let read = |service: &str, file: &str| corner.ok(&["exec", service, "--", "cat", file]);
+    assert_eq!(
+        (read("web", "/copied"), read("reader", "/part/word"), read("reader", "/all/data/word")),
+        ("one\n".into(), "one\n".into(), "one\n".into())
+    );
+    assert_eq!(corner.ok(&["exec", "reader", "--", "stat", "-c", "%u %g", "/part/word"]), "7 8\n");
+    assert_ne!(corner.devenv(&["exec", "reader", "--", "touch", "/part/x"]).code, 0);
+    corner.ok(&["exec", "reader", "--", "touch", "/all/mine"]);
+    corner.ok(&["restart", "reader"]);
+    corner.ok(&["exec", "reader", "--", "test", "-e", "/all/mine"]);
+    let before = corner.service("reader")["container"].clone();
+    corner.ok(&["up", "--yes"]);
+    assert_eq!(corner.service("reader")["container"], before, "nothing has changed");
+    word("two");
+    corner.ok(&["up", "--yes"]);
+    assert_eq!(
+        (read("web", "/copied"), read("reader", "/part/word"), read("reader", "/all/data/word")),
+        ("two\n".into(), "two\n".into(), "two\n".into())
+    );
+    assert_ne!(corner.devenv(&["exec", "reader", "--", "test", "-e", "/all/mine"]).code, 0, "the volume is made anew");
+}
+
+#[test]
+fn an_image_is_built_from_a_git_repository_and_again_when_its_branch_moves() {
+    let corner = Corner::new();
+    let repository = corner.project().join("served/app");
+    fs::create_dir_all(repository.join("web")).unwrap();
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"];
+        let output = Command::new("git").arg("-C").arg(&repository).args(identity).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let commit = |text: &str| {
+        fs::write(repository.join("web/Dockerfile"), "FROM debian:trixie-slim\nCOPY word /word\nCMD [\"sleep\", \"infinity\"]\n").unwrap();
+        fs::write(repository.join("web/word"), text).unwrap();
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message", text]);
+    };
+    git(&["init", "--quiet", "--initial-branch", "main"]);
+    commit("one");
+    let address = format!("git://{}/app", serve(&corner.project().join("served")));
+    fs::remove_dir(corner.project().join("profiles")).unwrap();
+    let file = format!("services:\n  web: {{ build: '{address}#main:web' }}\n");
+    fs::write(corner.project().join("compose.yaml"), file).unwrap();
+    corner.ok(&["up", "--yes"]);
+    let read = || corner.ok(&["exec", "web", "--", "cat", "/word"]);
+    assert_eq!(read(), "one");
+    commit("two");
+    corner.ok(&["up", "--yes"]);
+    assert_eq!(read(), "two");
+    let file = format!("services:\n  web: {{ build: '{address}#other:web' }}\n");
+    fs::write(corner.project().join("compose.yaml"), file).unwrap();
+    let ended = corner.devenv(&["up", "--yes"]).expect(1);
+    assert!(ended.stderr.contains("cannot be built from the repository") && ended.stderr.contains("other"), "{}", ended.stderr);
+}
+
+/// Serves the repositories in a directory, on a port that is taken for the whole test. Returns the address.
+fn serve(directory: &Path) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let base = format!("--base-path={}", directory.display());
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let connection = connection.unwrap();
+            let output = Stdio::from(std::os::fd::OwnedFd::from(connection.try_clone().unwrap()));
+            let input = Stdio::from(std::os::fd::OwnedFd::from(connection));
+            let mut daemon = Command::new("git");
+            daemon.args(["daemon", "--inetd", "--export-all", &base]).stdin(input).stdout(output).stderr(Stdio::null());
+            assert!(daemon.status().is_ok());
+        }
+    });
+    address
 }

@@ -1,6 +1,10 @@
 //! `build` of a service.
 
-use devenv_document::tree::{Content, Node};
+use devenv_document::{
+    spelling::did_you_mean,
+    tree::{Content, Node},
+};
+use devenv_spec::Repository;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -9,14 +13,19 @@ use crate::{paths::is_local, project::Project, words::size_of_profile};
 pub(crate) fn build(node: &Node, project: &mut Project<'_>) -> Map<String, Value> {
     let mut build = Map::new();
     let context = project.values().text(node, "context").unwrap_or_else(|| ".".to_owned());
-    if !is_local(&context) {
+    let repository = Repository::parse(&context).is_some();
+    if !is_local(&context) && !repository {
         let span = node.get("context").map_or(node.span, |context| context.span);
         project
             .findings
-            .error(span, "not-supported", format!("the build context `{context}` is not a directory"))
-            .hint("clone the repository, and give its directory");
+            .error(
+                span,
+                "not-supported",
+                format!("the build context `{context}` is neither a directory nor the address of a Git repository"),
+            )
+            .hint("an address over HTTP must end with `.git`, before `#BRANCH:DIRECTORY`; unpack archives, and give their directory");
     }
-    let context = if context.starts_with(['.', '/']) { context } else { format!("./{context}") };
+    let context = if repository || context.starts_with(['.', '/']) { context } else { format!("./{context}") };
     build.insert("context".to_owned(), json!(context));
     for (theirs, ours) in [("dockerfile", "dockerfile"), ("dockerfile_inline", "inline"), ("target", "target"), ("network", "network")] {
         if let Some(text) = project.values().text(node, theirs) {
@@ -32,23 +41,14 @@ pub(crate) fn build(node: &Node, project: &mut Project<'_>) -> Map<String, Value
     if !args.is_empty() {
         build.insert("args".to_owned(), json!(args));
     }
-    for name in ["labels", "additional_contexts"] {
-        let pairs: IndexMap<String, String> =
-            project.values().pairs(node, name).into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
-        if !pairs.is_empty() {
-            build.insert(name.to_owned(), json!(pairs));
-        }
+    let labels: IndexMap<String, String> =
+        project.values().pairs(node, "labels").into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
+    if !labels.is_empty() {
+        build.insert("labels".to_owned(), json!(labels));
     }
-    for (name, entry) in node.get("additional_contexts").into_iter().flat_map(Node::entries) {
-        let value = entry.node.text().unwrap_or_default();
-        if !is_local(value) && !value.starts_with("docker-image://") {
-            let message = format!("the additional context `{name}` is neither a directory nor an image, but `{value}`");
-            let hint = match value.strip_prefix("service:") {
-                Some(service) => format!("give `{service}` an `image`, and write `docker-image://IMAGE`"),
-                None => "clone the repository, and give its directory".to_owned(),
-            };
-            project.findings.error(entry.node.span, "not-supported", message).hint(hint);
-        }
+    let contexts = contexts(node, project);
+    if !contexts.is_empty() {
+        build.insert("additional_contexts".to_owned(), json!(contexts));
     }
     for name in ["extra_hosts", "ssh", "platforms", "cache_from"] {
         let texts = project.values().texts(node, name);
@@ -69,6 +69,40 @@ pub(crate) fn build(node: &Node, project: &mut Project<'_>) -> Map<String, Value
     }
     secrets(node, project, &mut build);
     build
+}
+
+/// Directories, repositories, images, and images of other services.
+fn contexts(node: &Node, project: &mut Project<'_>) -> IndexMap<String, String> {
+    let mut contexts = IndexMap::new();
+    for (name, value) in project.values().pairs(node, "additional_contexts") {
+        let value = value.unwrap_or_default();
+        let span = node.get("additional_contexts").and_then(|all| all.get(&name)).map_or(node.span, |context| context.span);
+        let value = if let Some(service) = value.strip_prefix("service:") {
+            let known = project.names.get(service).cloned();
+            let Some(known) = known.filter(|_| project.enabled.contains(service)) else {
+                let is_known = project.names.contains_key(service);
+                let reason = if is_known { "which is left out by its `profiles`" } else { "which does not exist" };
+                let message = format!("the additional context `{name}` is the image of the service `{service}`, {reason}");
+                let hint = if is_known {
+                    "take its profile in with `--profile`, or remove `profiles` from it".to_owned()
+                } else {
+                    did_you_mean(service, project.names.keys().map(String::as_str))
+                        .unwrap_or_else(|| "name a service of this file".to_owned())
+                };
+                project.findings.error(span, "unknown-service", message).hint(hint);
+                continue;
+            };
+            format!("service:{known}")
+        } else if is_local(&value) || value.starts_with("docker-image://") || Repository::parse(&value).is_some() {
+            value
+        } else {
+            let message = format!("the additional context `{name}` is no directory, image, service or Git repository, but `{value}`");
+            project.findings.error(span, "not-supported", message).hint("unpack it, and give its directory");
+            continue;
+        };
+        contexts.insert(name, value);
+    }
+    contexts
 }
 
 /// By name or in the long form; from a file or a variable.

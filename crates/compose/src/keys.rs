@@ -186,15 +186,15 @@ pub static SERVICE: &[Key] = &[
 ];
 
 pub static BUILD: &[Key] = &[
-    key("context", How("a directory; a Git address is not supported")),
+    key(
+        "context",
+        How("a directory, or a Git address `URL#REFERENCE:DIRECTORY`, which the machine's `git` fetches; archives are not supported"),
+    ),
     key("dockerfile", Yes),
     key("dockerfile_inline", Yes),
     key("args", Yes),
     key("target", Yes),
-    key(
-        "additional_contexts",
-        How("directories and `docker-image://NAME`, with BuildKit; a Git address or `service:NAME` is not supported"),
-    ),
+    key("additional_contexts", How("directories, Git addresses, `docker-image://NAME` and `service:NAME`, with BuildKit")),
     key("cache_from", Yes),
     key("cache_to", Ignored("the engine's own cache is used")),
     key("entitlements", No("builds get no further rights")),
@@ -311,7 +311,7 @@ pub static PORT: &[Key] = &[
 ];
 pub static ULIMIT: &[Key] = &[key("soft", Yes), key("hard", Yes)];
 pub static MOUNT: &[Key] = &[
-    key("type", How("`volume`, `bind` or `tmpfs`")),
+    key("type", How("`volume`, `bind`, `tmpfs` or `image`")),
     key("source", Yes),
     key("target", Yes),
     key("read_only", Yes),
@@ -319,7 +319,7 @@ pub static MOUNT: &[Key] = &[
     with("bind", Yes, Section(BIND)),
     with("volume", Yes, Section(VOLUME_USE)),
     with("tmpfs", Yes, Section(TMPFS)),
-    with("image", No("mounts of images are not supported: copy the files in a `build`"), Section(IMAGE_USE)),
+    with("image", How("the files are copied into a volume whenever the container is made, on every engine"), Section(IMAGE_USE)),
 ];
 pub static BIND: &[Key] = &[
     key("propagation", Yes),

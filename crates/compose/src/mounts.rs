@@ -78,11 +78,17 @@ fn others(service: &Node, depth: usize, project: &mut Project<'_>) -> Vec<Value>
 
 /// A mount of a service as another service has it: a volume of its own stays the first one's.
 pub(crate) fn of_service(mut volume: Value, owner: &str) -> Value {
-    let own = volume["source"].as_str().is_some_and(|source| !source.starts_with(['.', '/'])) && volume["external"] != true;
+    let named = |source: &str| !source.starts_with(['.', '/']) && !is_image(source);
+    let own = volume["source"].as_str().is_some_and(named) && volume["external"] != true;
     if own && volume.get("of").is_none() {
         volume["of"] = json!(owner);
     }
     volume
+}
+
+/// Whether the source of a mount is an image.
+pub(crate) fn is_image(source: &str) -> bool {
+    source.starts_with("docker-image://") || source.starts_with("service:")
 }
 
 /// What the service itself mounts.
@@ -167,8 +173,7 @@ fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
     }
     let kind = match item.get("type").and_then(Node::text) {
         None => return Err("its `type` is missing".to_owned()),
-        Some("image") => return image(item, values),
-        Some(_) => values.choice(item, "type", &["volume", "bind", "tmpfs"]).ok_or("")?,
+        Some(_) => values.choice(item, "type", &["volume", "bind", "tmpfs", "image"]).ok_or("")?,
     };
     let target = values.text(item, "target").ok_or("`target` is missing")?;
     let source = values.text(item, "source");
@@ -197,6 +202,9 @@ fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
             more.insert("subpath".to_owned(), json!(path));
         }
     }
+    if let Some(path) = item.get("image").and_then(|image| values.text(image, "subpath")).filter(|path| !path.is_empty()) {
+        more.insert("subpath".to_owned(), json!(path));
+    }
     if let Some(tmpfs) = item.get("tmpfs") {
         if let Some(size) = values.size(tmpfs, "size") {
             more.insert("size".to_owned(), json!(words::size_of_profile(size)));
@@ -208,15 +216,13 @@ fn long(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
     Ok(Mount { kind, source, target, more })
 }
 
-/// No engine before Docker 28 has mounts of images.
-fn image(item: &Node, values: &mut Values<'_>) -> Result<Mount, String> {
-    let span = item.get("type").map_or(item.span, |node| node.span);
-    let source = item.get("source").and_then(Node::text).unwrap_or("IMAGE");
-    values
-        .findings
-        .error(span, "not-supported", "a service cannot mount an image")
-        .hint(format!("copy the files with `COPY --from={source}` in a `build`, or let a service of that image copy them into a volume"));
-    Err(String::new())
+/// The files of an image; of a service of the file if that is whose image it is.
+fn image(source: &str, project: &Project<'_>) -> String {
+    let services = project.root.get("services").into_iter().flat_map(Node::entries);
+    let builds = |node: &Node| node.get("build").is_some() && node.get("image").and_then(Node::text) == Some(source);
+    let service = services.into_iter().find(|(name, entry)| project.enabled.contains(*name) && builds(&entry.node));
+    let service = service.and_then(|(name, _)| project.names.get(name));
+    service.map_or_else(|| format!("docker-image://{source}"), |name| format!("service:{name}"))
 }
 
 fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts: &mut Mounts) {
@@ -248,6 +254,13 @@ fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts:
             // Where a path is wanted, a plain name is one.
             let source = if source.starts_with(['.', '/']) { source } else { format!("./{source}") };
             value.insert("source".to_owned(), json!(source));
+        }
+        ("image", None) => {
+            project.findings.error(item.span, "missing-field", "a mount of an image needs `source`, the image's name");
+            return;
+        }
+        ("image", Some(source)) => {
+            value.insert("source".to_owned(), json!(image(&source, project)));
         }
         (_, None) => {
             // Kept across `up`, as Compose keeps it, under a name made from its path.

@@ -3,11 +3,13 @@
 mod life;
 mod storage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use life::{dependencies, ending, health, watch};
+
+use crate::mounts::is_image;
 
 /// A service that Compose cannot run as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +20,15 @@ pub struct Unrendered {
 
 /// The text of a Compose file. Only services of the kind `container` can be rendered.
 pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrendered>> {
-    let mut renderer =
-        Renderer { owners: BTreeMap::new(), volumes: Map::new(), configs: Map::new(), secrets: Map::new(), declared: declared(document) };
-    let services = document["services"].as_object().cloned().unwrap_or_default();
+    let mut services = document["services"].as_object().cloned().unwrap_or_default();
+    let mut renderer = Renderer {
+        owners: BTreeMap::new(),
+        volumes: Map::new(),
+        configs: Map::new(),
+        secrets: Map::new(),
+        images: named_images(&mut services),
+        declared: declared(document),
+    };
     let mut unrendered = Vec::new();
     for (service, value) in &services {
         match value["container"].as_object() {
@@ -98,6 +106,8 @@ struct Renderer {
     volumes: Map<String, Value>,
     configs: Map<String, Value>,
     secrets: Map<String, Value>,
+    /// The images of services, by the names of the services.
+    images: BTreeMap<String, String>,
     /// The profile's secrets, as Compose defines them.
     declared: BTreeMap<String, Value>,
 }
@@ -152,7 +162,9 @@ const LIMITS: &[(&str, &str)] = &[
 impl Renderer {
     fn note_volumes(&mut self, service: &str, container: &Map<String, Value>) {
         for volume in container.get("volumes").and_then(Value::as_array).into_iter().flatten() {
-            let Some(source) = volume["source"].as_str().filter(|source| !source.starts_with(['.', '/'])) else { continue };
+            let Some(source) = volume["source"].as_str().filter(|source| !source.starts_with(['.', '/']) && !is_image(source)) else {
+                continue;
+            };
             let owner = volume["of"].as_str().unwrap_or(service).to_owned();
             let owners = self.owners.entry(source.to_owned()).or_default();
             if !owners.contains(&owner) {
@@ -315,6 +327,28 @@ fn gpus(service: &Value, rendered: &mut Map<String, Value>) {
         let devices = json!({ "resources": { "reservations": { "devices": requests } } });
         rendered.entry("deploy").or_insert_with(|| json!({}))["resources"] = devices["resources"].clone();
     }
+}
+
+/// The image of each service. One that another mounts gets a name if it has none, because Compose mounts images by their names.
+fn named_images(services: &mut Map<String, Value>) -> BTreeMap<String, String> {
+    let mounted: BTreeSet<String> = services
+        .values()
+        .flat_map(|service| service["container"]["volumes"].as_array().into_iter().flatten())
+        .filter_map(|volume| volume["source"].as_str()?.strip_prefix("service:").map(str::to_owned))
+        .collect();
+    let mut images = BTreeMap::new();
+    for (name, service) in services.iter_mut() {
+        if mounted.contains(name)
+            && let Some(build) = service.get_mut("container").and_then(|container| container.get_mut("build")?.as_object_mut())
+        {
+            build.entry("image").or_insert_with(|| json!(format!("{name}:latest")));
+        }
+        let container = &service["container"];
+        if let Some(image) = container["image"].as_str().or_else(|| container["build"]["image"].as_str()) {
+            images.insert(name.clone(), image.to_owned());
+        }
+    }
+    images
 }
 
 /// The secrets of the profile: those that are neither files nor variables are given by variables of their names.

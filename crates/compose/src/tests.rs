@@ -77,13 +77,58 @@ fn several_documents_of_a_file_are_laid_on_one_another() {
 }
 
 #[test]
-fn contexts_and_mounts_that_no_build_and_no_engine_has_are_one_error_at_their_place() {
-    let text = "services:\n  web:\n    build: { context: ., additional_contexts: { a: ./a, b: 'docker-image://alpine:3', c: 'service:db', d: 'https://example.org/x.git' } }\n    \
-                volumes: [{ type: image, source: nginx, target: /x }]\n  db: { image: three }\n";
+fn contexts_are_directories_repositories_images_and_services_and_come_back() {
+    let text = "services:\n  web:\n    build:\n      context: https://example.org/web.git#v1:docker\n      additional_contexts: { a: ./a, b: 'docker-image://alpine:3', c: 'service:base', d: 'https://example.org/x.git' }\n  \
+                base: { build: ./base }\n  near: { build: { context: near, dockerfile: other } }\n";
+    let found = document(text);
+    let build = &found["services"]["web"]["container"]["build"];
+    assert_eq!(build["context"], "https://example.org/web.git#v1:docker");
+    let contexts = json!({ "a": "./a", "b": "docker-image://alpine:3", "c": "service:base", "d": "https://example.org/x.git" });
+    assert_eq!(build["additional_contexts"], contexts);
+    assert_eq!(found["services"]["near"]["container"]["build"]["context"], "./near");
+    comes_back(text);
+}
+
+#[test]
+fn an_image_that_is_mounted_is_that_of_the_service_that_builds_it_and_comes_back() {
+    let text = "services:\n  site: { image: 'site:1', build: . }\n  web:\n    image: nginx\n    volumes:\n      \
+                - { type: image, source: 'site:1', target: /site, read_only: true, image: { subpath: html } }\n      \
+                - { type: image, source: 'busybox:1', target: /tools }\n";
+    let volumes = &document(text)["services"]["web"]["container"]["volumes"];
+    assert_eq!(volumes[0], json!({ "source": "service:site", "target": "/site", "read_only": true, "subpath": "html" }));
+    assert_eq!(volumes[1], json!({ "source": "docker-image://busybox:1", "target": "/tools" }));
+    comes_back(text);
+}
+
+#[test]
+fn a_context_or_a_mount_of_nothing_known_is_one_error_at_its_place() {
+    let text = "services:\n  web:\n    build:\n      context: https://example.org/x.tar.gz\n      additional_contexts:\n        a: service:bse\n        \
+                b: oci-layout://x\n        c: service:tools\n  base: { image: x, volumes: [{ type: image, target: /x }] }\n  \
+                tools: { image: x, profiles: [tools] }\n";
     let found = problems(&loaded(&[("compose.yaml", text)], &["compose.yaml"], &[], &[]));
-    assert_eq!(found.len(), 3, "{found:?}");
-    assert!(found.iter().all(|problem| problem.contains("not-supported")), "{found:?}");
-    assert!(found.iter().any(|problem| problem.contains("`c`")) && found.iter().any(|problem| problem.contains("`d`")), "{found:?}");
+    let expected = [
+        (4, "neither a directory nor the address of a Git repository"),
+        (6, "`bse`, which does not exist"),
+        (7, "no directory, image, service or Git repository"),
+        (8, "left out by its `profiles`"),
+        (9, "needs `source`"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (line, what) in expected {
+        assert!(
+            found.iter().any(|problem| problem.contains(&format!("compose.yaml:{line}:")) && problem.contains(what)),
+            "{what}: {found:#?}"
+        );
+    }
+}
+
+/// A file that is rendered is read as the same document.
+fn comes_back(text: &str) {
+    let first = loaded(&[("compose.yaml", text)], &["compose.yaml"], &[], &[]).converted.unwrap();
+    let rendered = render(&first.shown, first.name.as_deref()).unwrap();
+    let again = loaded(&[("again.yaml", &rendered)], &["again.yaml"], &[], &[]);
+    assert_eq!(problems(&again), Vec::<String>::new(), "{rendered}");
+    assert_eq!(again.converted.unwrap().shown, first.shown, "{rendered}");
 }
 
 #[test]

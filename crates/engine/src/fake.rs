@@ -29,7 +29,7 @@ use super::{
 };
 use archive::{list_of, listed_in};
 use calls::CallGuard;
-use devenv_spec::{ImageBuild, Resources};
+use devenv_spec::{ImageBuild, ImageFiles, Resources};
 use state::{State, missing, refused};
 
 pub use calls::{Call, CallAction, CallPhase};
@@ -239,6 +239,14 @@ impl Engine for FakeEngine {
         state.make_directory(&volume.name).map_err(|error| refused("create the volume", 500, &error.to_string()))?;
         state.volumes.push(ObservedVolume { name: volume.name.clone(), labels: volume.labels.clone(), mountpoint, created_at });
         Ok(())
+    }
+
+    async fn create_volume_of(&self, volume: &VolumeCreate, files: &ImageFiles) -> Result<(), EngineError> {
+        if self.image(&files.image).await?.is_none() {
+            return Err(missing("image", &files.image));
+        }
+        self.remove_volume(&volume.name).await?;
+        self.create_volume(volume).await
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

@@ -14,7 +14,7 @@ pub mod launch;
 mod types;
 
 use async_trait::async_trait;
-use devenv_spec::{ImageBuild, Resources};
+use devenv_spec::{ImageBuild, ImageFiles, Resources};
 use futures_util::stream::BoxStream;
 
 use build::BuildInputs;
@@ -74,6 +74,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Disconnects every container, ours or not, and removes the network. Returns the names of foreign containers that were disconnected.
     async fn remove_network(&self, id: &str) -> Result<Vec<String>, EngineError>;
     async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError>;
+    /// Makes a volume anew, with the files of an image that is present.
+    async fn create_volume_of(&self, volume: &VolumeCreate, files: &ImageFiles) -> Result<(), EngineError>;
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
     /// Returns the id. Does not start it. An existing container of that name for the same service of ours is used if it is exactly what is

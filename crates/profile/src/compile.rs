@@ -4,6 +4,8 @@
 //! them, and [`compile`] then gets the host ports. Kinds are called in three rounds, each with the result of the
 //! previous one: facts, connections, descriptions.
 
+mod images;
+
 use std::{collections::BTreeMap, net::SocketAddrV4, path::PathBuf};
 
 use devenv_kinds::{
@@ -11,8 +13,8 @@ use devenv_kinds::{
     describe::{Connection, Context, Description, Facts, FirstStart, METRICS_PORT, PortNeed},
 };
 use devenv_spec::{
-    Condition, EnvironmentId, EnvironmentSpec, Image, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction, Resources,
-    ScriptSet, SecretRef, ServiceName, ServiceSpec, Stop, Variable, WatchRule, Workload, sensitive,
+    Condition, EnvironmentId, EnvironmentSpec, Image, Mount, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction,
+    Resources, ScriptSet, SecretRef, ServiceName, ServiceSpec, Stop, Variable, WatchRule, Workload, sensitive,
 };
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
@@ -86,6 +88,7 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     });
     let mut services: IndexMap<ServiceName, ServiceSpec> = services.collect();
     share_volumes(&mut services);
+    images::resolve(&mut services);
     EnvironmentSpec {
         id: leases.environment.clone(),
         project: profile.project.clone(),
@@ -149,7 +152,8 @@ fn share_volumes(services: &mut IndexMap<ServiceName, ServiceSpec>) {
     for (name, service) in services {
         let product = devenv_kinds::find(&service.kind).is_some_and(|kind| kind.rules().is_own_program());
         let Workload::Container(container) = &mut service.workload else { continue };
-        for mount in container.mounts.iter_mut().filter(|_| product) {
+        // What is filled from an image is this service's alone.
+        for mount in container.mounts.iter_mut().filter(|mount| product && mount.image.is_none()) {
             let MountSource::Volume(volume) = &mount.source else { continue };
             let owner = owners.entry(volume.clone()).or_insert_with(|| name.clone());
             if owner != name {
@@ -229,7 +233,8 @@ impl<'a> Compiler<'a> {
                 container.ports = self.published(name);
             }
             if let Some(storage) = service.storage.as_ref().filter(|storage| storage.faultable) {
-                let volumes = container.mounts.iter_mut().filter(|mount| matches!(mount.source, MountSource::Volume(_)));
+                let own = |mount: &&mut Mount| matches!(mount.source, MountSource::Volume(_)) && mount.image.is_none();
+                let volumes = container.mounts.iter_mut().filter(own);
                 volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use devenv_api::{HostPower, PowerKind};
 use devenv_spec::{
-    BuildSecret, ContainerOptions, EnvironmentSpec, Image, ImageBuild, MountSource, Reaction, ServiceSpec, Sharing, Workload,
+    BuildSecret, ContainerOptions, EnvironmentSpec, Image, ImageBuild, MountSource, Reaction, Repository, ServiceSpec, Sharing, Workload,
 };
 
 use super::{Profile, compile, document::SecretSource};
@@ -81,7 +81,9 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, real: &dyn Fn(&Path
         Workload::Process(process) => powers.push(power(name, PowerKind::Process, process.command.join(" "))),
         Workload::Container(container) => {
             if let Image::Built(build) = &container.image {
-                powers.push(power(name, PowerKind::Build, build.context.join(&build.dockerfile).display().to_string()));
+                let repository = is_repository(&build.context);
+                let what = if repository { build.context.clone() } else { build.context.join(&build.dockerfile) };
+                powers.push(power(name, PowerKind::Build, what.display().to_string()));
                 outside_of_builds(build, spec, real, |what| powers.push(power(name, PowerKind::Mount, what)));
             }
             let mut rights = host_rights(&container.options);
@@ -124,14 +126,23 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, real: &dyn Fn(&Path
     }
 }
 
+/// Whether a context is the address of a Git repository.
+fn is_repository(context: &Path) -> bool {
+    Repository::parse(&context.to_string_lossy()).is_some()
+}
+
 /// What a build reads besides its context.
 fn outside_of_builds(build: &ImageBuild, spec: &EnvironmentSpec, real: &dyn Fn(&Path) -> PathBuf, mut found: impl FnMut(String)) {
-    let directories = build.options.contexts.values().map(Path::new).filter(|context| context.is_absolute());
+    let (repositories, others): (Vec<_>, Vec<_>) =
+        build.options.contexts.values().map(Path::new).partition(|context| is_repository(context));
+    repositories.iter().for_each(|address| found(format!("the repository {}", address.display())));
+    let directories = others.into_iter().filter(|context| context.is_absolute());
+    let own = Some(build.context.as_path()).filter(|context| !is_repository(context));
     let secrets = build.options.secrets.values().filter_map(|secret| match secret {
         BuildSecret::File(path) => Some(path.as_path()),
         BuildSecret::Variable(_) => None,
     });
-    for path in [build.context.as_path()].into_iter().chain(directories).chain(secrets).map(|path| without_dots(&real(path))) {
+    for path in own.into_iter().chain(directories).chain(secrets).map(|path| without_dots(&real(path))) {
         if !path.starts_with(&spec.project) {
             found(path.display().to_string());
         }
@@ -203,6 +214,19 @@ mod tests {
             ]
         );
         assert!(shown(&Given::nothing().and("db", json!({ "postgres": {} }))).is_empty());
+    }
+
+    #[test]
+    fn a_build_of_a_repository_is_listed_with_its_address() {
+        let contexts = json!({ "a": "https://example.org/a.git", "b": "./b", "c": "docker-image://x" });
+        let given = Given::nothing().and(
+            "web",
+            json!({ "container": { "build": { "context": "git@example.org:web.git#v1:app", "additional_contexts": contexts } } }),
+        );
+        assert_eq!(
+            shown(&given),
+            ["web builds an image git@example.org:web.git#v1:app", "web sees outside the project the repository https://example.org/a.git"]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The files and directories that a document names.
 
 use devenv_kinds::capability::{FileField, FileUse};
+use devenv_spec::Repository;
 
 use super::{
     source::Span,
@@ -56,7 +57,11 @@ pub(super) fn files(root: &Node) -> Vec<Named> {
                 let mut nodes = Vec::new();
                 below(fields, field.path, &mut nodes);
                 let need = match field.used_for {
-                    FileUse::Script | FileUse::Needed => Need::File,
+                    FileUse::Script => Need::File,
+                    FileUse::Needed => {
+                        nodes.retain(|node| node.text().is_none_or(|text| Repository::parse(text).is_none()));
+                        Need::File
+                    }
                     FileUse::Text(_) => Need::Text,
                     FileUse::Mounted => {
                         nodes.retain(|node| node.text().is_some_and(|path| path.starts_with(['.', '/'])));

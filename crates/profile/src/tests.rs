@@ -364,6 +364,25 @@ fn a_service_waits_for_those_without_which_it_can_do_nothing() {
 }
 
 #[test]
+fn contexts_and_mounts_name_services_that_exist_and_no_image_needs_itself() {
+    let build =
+        |contexts: &str| format!("container: {{ build: {{ context: ., inline: FROM scratch, additional_contexts: {{ {contexts} }} }} }}");
+    let (a, b, c) = (build("x: 'service:b'"), build("x: 'service:c', y: 'https://example.org/y.git#main'"), build("x: 'service:a'"));
+    let good = format!(
+        "services:\n  a:\n    {a}\n  b:\n    {b}\n  c: {{ container: {{ image: x, volumes: [{{ source: 'service:a', target: /a }}] }} }}\n"
+    );
+    let project = Project::new(&[("profiles/good.yaml", &good)]);
+    assert_eq!(project.problems_of("good"), [""; 0]);
+    project.write("profiles/cycle.yaml", format!("services:\n  a:\n    {a}\n  b:\n    {b}\n  c:\n    {c}\n").as_bytes());
+    let found = project.problems_of("cycle");
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].starts_with("profiles/cycle.yaml:3:") && found[0].contains("the image of `a` needs itself"), "{found:?}");
+    project.write("profiles/unknown.yaml", format!("services:\n  a:\n    {a}\n").as_bytes());
+    let found = project.problems_of("unknown");
+    assert!(found.len() == 1 && found[0].contains("`b`"), "{found:?}");
+}
+
+#[test]
 fn rules_and_dashboards_come_as_text_and_directories_as_their_files() {
     let project = Project::new(&[
         ("profiles/x.yaml", "services:\n  metrics:\n    prometheus: { rules: [rules, one.yml] }\n"),

@@ -10,6 +10,7 @@ mod of_kind;
 mod options;
 mod probe;
 mod quantity;
+mod repository;
 mod script;
 pub mod sensitive;
 mod template;
@@ -30,12 +31,13 @@ pub use of_kind::{OfKind, Undecodable};
 pub use options::{Attachment, ContainerOptions, DeviceRequest, Limits, NetworkSpec, PullPolicy, Sharing, Ulimit};
 pub use probe::Probe;
 pub use quantity::{Period, Size};
+pub use repository::Repository;
 pub use script::{ScriptPlace, ScriptSet, ScriptSource};
 pub use template::{SecretRef, Template};
 pub use watch::{Reaction, WatchRule};
 pub use workload::{
-    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountOptions, MountSource, ProcessSpec, Protocol,
-    PublishedPort, Resources, Workload,
+    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, ImageFiles, Mount, MountOptions, MountSource, ProcessSpec,
+    Protocol, PublishedPort, Resources, Workload,
 };
 
 /// One environment, complete: what the planner compares with what is observed.
@@ -157,6 +159,22 @@ impl ServiceSpec {
             Some(Image::Built(build)) => Some(build),
             Some(Image::Named(_)) | None => None,
         }
+    }
+
+    /// Every image that is built for it: its own, and those whose files it mounts.
+    pub fn builds_mut(&mut self) -> impl Iterator<Item = &mut ImageBuild> {
+        let container = match &mut self.workload {
+            Workload::Container(container) => Some(container),
+            Workload::Process(_) => None,
+        };
+        container.into_iter().flat_map(|container| {
+            let own = match &mut container.image {
+                Image::Built(build) => Some(build),
+                Image::Named(_) => None,
+            };
+            let mounted = container.mounts.iter_mut().filter_map(|mount| mount.image.as_mut()?.build.as_mut());
+            own.into_iter().chain(mounted)
+        })
     }
 
     /// Sets the content hash of the image's build context.

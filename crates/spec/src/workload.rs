@@ -48,7 +48,7 @@ pub enum Image {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageBuild {
-    /// Absolute.
+    /// Absolute; or the address of a Git repository, until the daemon has a checkout of it.
     pub context: PathBuf,
     /// Relative to the context.
     pub dockerfile: String,
@@ -78,8 +78,12 @@ pub struct BuildOptions {
     /// `HOST:ADDRESS`.
     pub extra_hosts: Vec<String>,
     pub shared_memory: Option<Size>,
-    /// Additional contexts by name: directories (absolute), images as `docker-image://NAME`.
+    /// Additional contexts by name: directories (absolute), images as `docker-image://NAME`, addresses of Git repositories until
+    /// the daemon has a checkout of them.
     pub contexts: IndexMap<String, String>,
+    /// Builds of other services whose images these contexts are, in the order in which they are made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<ImageBuild>,
     /// Agents or keys by name, as `ID` or `ID=PATH`.
     pub ssh: Vec<String>,
     /// Secrets of the build, by id.
@@ -149,6 +153,22 @@ pub struct Mount {
     pub device: Option<Size>,
     #[serde(default, skip_serializing_if = "MountOptions::is_default")]
     pub options: MountOptions,
+    /// The volume is filled from an image, anew for each container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<ImageFiles>>,
+}
+
+/// The files of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFiles {
+    /// The image's name; `service:NAME` until the environment is compiled.
+    pub image: String,
+    /// The directory of the image, instead of all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<String>,
+    /// The build of the image, if another service builds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<ImageBuild>,
 }
 
 /// How a path or a volume is mounted. The default suits most mounts.
@@ -301,11 +321,19 @@ impl Mount {
             read_only: false,
             device: None,
             options: MountOptions::default(),
+            image: None,
         }
     }
 
     /// A memory file system, where an image declares a volume that nobody needs: without it the engine makes an anonymous one.
     pub fn memory(target: impl Into<String>) -> Self {
-        Self { source: MountSource::Memory, target: target.into(), read_only: false, device: None, options: MountOptions::default() }
+        Self {
+            source: MountSource::Memory,
+            target: target.into(),
+            read_only: false,
+            device: None,
+            options: MountOptions::default(),
+            image: None,
+        }
     }
 }

@@ -34,7 +34,13 @@ pub(super) fn images(profile: &Profile) -> Vec<Image> {
             if !neighbours.is_empty()
                 && let Workload::Container(container) = service.kind.fields().describe(&cx).workload
             {
+                // The image of another service, `service:NAME`, is that service's.
+                let mounted = container.mounts.iter().filter_map(|mount| mount.image.as_ref()).map(|files| files.image.clone());
+                let mounted: Vec<_> = mounted.filter(|name| !name.starts_with("service:")).collect();
                 images.insert(container.image.name().to_owned(), container.image);
+                for name in mounted {
+                    images.entry(name.clone()).or_insert(Image::Named(name));
+                }
             }
         }
         neighbours = facts;

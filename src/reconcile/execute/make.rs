@@ -1,16 +1,14 @@
 //! Creates what a service runs in: network, image, volumes, container.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::collections::BTreeMap;
 
 use devenv_engine::{
     ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate, launch,
 };
-use devenv_spec::{ContainerSpec, Image, MountSource, PullPolicy, ServiceName, ServiceSpec, Sharing, Size, Workload};
-use futures_util::StreamExt;
+use devenv_spec::{ContainerSpec, MountSource, ServiceName, ServiceSpec, Sharing, Size, Workload};
 use ipnet::Ipv4Net;
-use tokio::sync::mpsc;
 
-use super::{Effects, OperationError, Progress, Subject, labels, mounted, network_name, networks};
+use super::{Effects, OperationError, Subject, images::Fill, labels, mounted, network_name, networks};
 use crate::{net, reconcile::state::Instance, store::Record};
 
 /// The network to use if an environment has several: the one on the recorded subnet, else the one with the lowest id.
@@ -20,13 +18,6 @@ pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>
     networks.sort_by_cached_key(|network| (network.subnet != subnet, network.id.clone()));
     let others = networks.split_off(networks.len().min(1));
     (networks.pop(), others)
-}
-
-/// A pull without progress for this long has stopped.
-const SILENCE: Duration = Duration::from_mins(10);
-
-fn silent(name: &str) -> OperationError {
-    OperationError::Engine(EngineError::TimedOut { action: format!("make progress with pulling the image `{name}`"), limit: SILENCE })
 }
 
 impl Effects {
@@ -85,49 +76,12 @@ impl Effects {
         Ok(cut)
     }
 
-    /// Ensures that the image is present. Returns whether it had to be pulled.
-    pub(crate) async fn ensure_image(&self, spec: &ServiceSpec, progress: &mpsc::Sender<Progress>) -> Result<bool, OperationError> {
-        let Some(container) = spec.container() else { return Ok(false) };
-        let tell = |message: String| {
-            // Progress is only informative; it may be missed.
-            let _ = progress.try_send(Progress { service: spec.name.clone(), message });
-        };
-        match &container.image {
-            Image::Named(name) => {
-                let here = tokio::time::timeout(SILENCE, self.engine.image(name)).await.map_err(|_| silent(name))??.is_some();
-                let policy = container.options.pull;
-                let offline = self.offline.load(Ordering::Relaxed);
-                if here && (policy != Some(PullPolicy::Always) || offline) {
-                    return Ok(false);
-                }
-                if policy == Some(PullPolicy::Never) {
-                    let message = format!("image `{name}` does not exist locally, and the service's `pull_policy` forbids pulling it");
-                    return Err(OperationError::Other(message));
-                }
-                if offline {
-                    return Err(OperationError::Other(not_local(name)));
-                }
-                tell(format!("pulling {name}"));
-                let mut pull = self.engine.pull(name);
-                // Dropping it ends the pull.
-                while let Some(step) = tokio::time::timeout(SILENCE, pull.next()).await.map_err(|_| silent(name))? {
-                    tell(step?.to_string());
-                }
-                Ok(true)
-            }
-            Image::Built(build) => {
-                tell(format!("building {}", build.tag));
-                self.runtime.build_image(spec, progress).await.map_err(|evidence| OperationError::Known(Box::new(evidence)))?;
-                Ok(true)
-            }
-        }
-    }
-
     /// Creates the service's volumes and its container. Returns the container's id.
     pub(crate) async fn create(&self, subject: &Subject) -> Result<Instance, OperationError> {
         let Workload::Container(container) = &subject.spec.workload else {
             return Ok(Instance { id: String::new(), hash: subject.spec.hash(), run: self.runtime.last_run(&subject.spec.name) });
         };
+        self.fill_volumes(subject, container, Fill::Anew).await?;
         let mut mounts = self.mounts(subject, container).await?;
         if mounted::is_wanted(container) {
             // Who reads them is known once there is a container, and they are written again before it starts.
@@ -148,6 +102,7 @@ impl Effects {
             let message = "this devenv was built without the program that holds a container: install a static C library and build it again";
             return Err(OperationError::Other(message.to_owned()));
         };
+        self.fill_volumes(subject, container, Fill::Missing).await?;
         let mounts = self.mounts(subject, container).await?;
         let mut create = self.container(subject, container, mounts).await?;
         let before = match &container.entrypoint {
@@ -211,17 +166,22 @@ impl Effects {
 
     /// A volume of a service, created if it does not exist. Returns its name.
     async fn volume(&self, subject: &Subject, service: &ServiceName, name: &str, device: Option<Size>) -> Result<String, OperationError> {
+        let (volume, labels) = self.volume_labels(subject, service, name)?;
+        let options = match device {
+            Some(size) => self.runtime.device(&volume, size).await.map_err(OperationError::Other)?,
+            None => BTreeMap::new(),
+        };
+        self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
+        Ok(volume)
+    }
+
+    /// The engine's name for a volume of a service, and the labels that it has.
+    pub(super) fn volume_labels(&self, subject: &Subject, service: &ServiceName, name: &str) -> Result<(String, Labels), OperationError> {
         let record = &subject.record;
         let key = format!("{service}/{name}");
         let volume = record.volumes.get(&key).ok_or_else(|| OperationError::Other(format!("the volume {key} has no name yet")))?;
         let of_service = Labels { service: Some(service.clone()), ..labels(&self.owner, record, None) };
-        let options = match device {
-            Some(size) => self.runtime.device(volume, size).await.map_err(OperationError::Other)?,
-            None => BTreeMap::new(),
-        };
-        let labels = Labels { role: Some(name.to_owned()), ..of_service };
-        self.engine.create_volume(&VolumeCreate { name: volume.clone(), labels, options }).await?;
-        Ok(volume.clone())
+        Ok((volume.clone(), Labels { role: Some(name.to_owned()), ..of_service }))
     }
 
     async fn container(
@@ -302,25 +262,5 @@ fn namespace(record: &Record, sharing: &Sharing) -> String {
     match sharing {
         Sharing::Mode(mode) => mode.clone(),
         Sharing::Service(service) => format!("container:{}", container_name(record, service)),
-    }
-}
-
-/// The diagnosis knows this message.
-fn not_local(image: &str) -> String {
-    format!(
-        "image `{image}` does not exist locally, and `--offline` forbids pulling it: run `devenv fetch` to pull it, or `devenv images load \
-         FILE` to load it"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use devenv_kinds::diagnosis::{Evidence, diagnose};
-
-    #[test]
-    fn an_image_that_may_not_be_pulled_is_known_to_the_diagnosis() {
-        let engine = Some(format!("cannot get its image: {}", super::not_local("redis:8.0")));
-        let evidence = Evidence { kind: "redis".to_owned(), service: "cache".to_owned(), engine, ..Evidence::default() };
-        assert!(diagnose(&evidence).unwrap().cause.contains("pulling is disabled"));
     }
 }

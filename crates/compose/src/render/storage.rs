@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Renderer, escaped, escaped_text};
+use crate::mounts::is_image;
 
 impl Renderer {
     pub(super) fn storage(&mut self, name: &str, container: &Value, rendered: &mut Map<String, Value>) {
@@ -10,6 +11,10 @@ impl Renderer {
         for volume in container["volumes"].as_array().into_iter().flatten() {
             let source = volume["source"].as_str().unwrap_or_default();
             let bind = source.starts_with(['.', '/']);
+            if is_image(source) {
+                volumes.push(self.image(source, volume));
+                continue;
+            }
             let mut value = Map::new();
             value.insert("type".to_owned(), json!(if bind { "bind" } else { "volume" }));
             if bind {
@@ -64,6 +69,22 @@ impl Renderer {
             rendered.insert("tmpfs".to_owned(), escaped(&json!(memory)));
         }
         self.files(name, container, rendered);
+    }
+
+    /// A mount of the files of an image.
+    fn image(&self, source: &str, volume: &Value) -> Value {
+        let name = match source.strip_prefix("service:") {
+            Some(service) => json!(self.images.get(service)),
+            None => escaped(&json!(source.trim_start_matches("docker-image://"))),
+        };
+        let mut value = json!({ "type": "image", "source": name, "target": escaped(&volume["target"]) });
+        if volume["read_only"] == true {
+            value["read_only"] = json!(true);
+        }
+        if let Some(path) = volume.get("subpath") {
+            value["image"] = json!({ "subpath": escaped(path) });
+        }
+        value
     }
 
     /// Each file is a config or a secret at the top level of the file.

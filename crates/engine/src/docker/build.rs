@@ -30,6 +30,8 @@ type Lines = BoxStream<'static, Result<String, EngineError>>;
 
 /// The repository of images that hold the files of here-documents and of additional contexts during a build.
 const INLINE: &str = "devenv-inline";
+/// Where an image of [`files_of`] has its files.
+pub(super) const FILES: &str = "/files";
 /// A cancelled build leaves its image behind; an image older than this belongs to no running build.
 const LEFT_BEHIND: Duration = Duration::from_hours(1);
 
@@ -94,6 +96,32 @@ async fn with_buildkit(
         with_own_frontend(client, build, inputs, context, heredocs, &platform).await
     };
     Ok(unless_unavailable(lines, syntax, again))
+}
+
+/// An image that has only the files of another, or of a directory of it. Returns its name; the caller removes it.
+pub(super) async fn files_of(client: &Client, image: &str, directory: Option<&str>) -> Result<String, EngineError> {
+    images::untag_older(client, INLINE, LEFT_BEHIND).await;
+    let name = format!("{INLINE}:{}", hex::encode(rand::random::<[u8; 8]>()));
+    let from = format!("/{}", directory.unwrap_or_default().trim_matches('/'));
+    let build = ImageBuild::new("/".into(), name.clone());
+    // A Dockerfile would take them for variables and patterns.
+    if image.contains(|c: char| c.is_whitespace() || c == '$') || from.contains(|c: char| c.is_control() || "$\\*?[".contains(c)) {
+        let message =
+            format!("the files of `{from}` in the image `{image}` cannot be copied: a name has a character that is not supported");
+        return Err(failed(&build, message));
+    }
+    let text = format!("FROM scratch\nCOPY --from={image} {}\n", serde_json::json!([from, format!("{FILES}/")]));
+    let context =
+        BuildContext { root: "/".into(), entries: Vec::new(), dockerfile: text.clone().into_bytes(), additional: BTreeMap::new() };
+    let inputs = BuildInputs::default();
+    let mut lines = match client.builder().await? {
+        Builder::BuildKit { .. } => buildkit::build(client.clone(), build, inputs, context, text.into_bytes()).await?,
+        Builder::Buildah | Builder::Classic => sessionless::build(client.clone(), build, inputs, context).await?,
+    };
+    while let Some(line) = lines.next().await {
+        line?;
+    }
+    Ok(name)
 }
 
 fn failed(build: &ImageBuild, message: String) -> EngineError {

@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod frames;
 mod helper;
+mod image_volumes;
 mod images;
 mod logs;
 mod networks;
@@ -43,7 +44,7 @@ use super::{
     PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
 };
 use client::Client;
-use devenv_spec::{ImageBuild, Resources};
+use devenv_spec::{ImageBuild, ImageFiles, Resources};
 
 pub use client::connect;
 pub use endpoint::{Selection, named_endpoint};
@@ -141,6 +142,10 @@ impl Engine for DockerEngine {
 
     async fn create_volume(&self, volume: &VolumeCreate) -> Result<(), EngineError> {
         volumes::create(&self.client, volume).await
+    }
+
+    async fn create_volume_of(&self, volume: &VolumeCreate, files: &ImageFiles) -> Result<(), EngineError> {
+        image_volumes::create(&self.client, volume, files).await
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

@@ -1,10 +1,10 @@
 //! Describes a container from its fields. Pure.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use devenv_spec::{
-    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, Mount, MountOptions, MountSource, Probe, SecretRef, ServiceName,
-    Template, Workload, sensitive,
+    BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, ImageFiles, Mount, MountOptions, MountSource, Probe, Repository,
+    SecretRef, ServiceName, Template, Workload, sensitive,
 };
 use indexmap::IndexMap;
 
@@ -18,6 +18,9 @@ use crate::{
 
 /// The default mode of a file.
 const READABLE: u32 = 0o444;
+/// What refers to another service, or to an image.
+const OF_SERVICE: &str = "service:";
+const OF_IMAGE: &str = "docker-image://";
 /// The first start of a server creates its data.
 const SERVER_TIMEOUT: Duration = Duration::from_mins(3);
 
@@ -58,7 +61,10 @@ impl Describe for Container {
 
     fn references(&self) -> Vec<String> {
         let shared = [&self.network_mode, &self.pid, &self.ipc].into_iter().flatten();
-        shared.filter_map(|mode| mode.strip_prefix("service:")).map(str::to_owned).collect()
+        let contexts = self.build.iter().flat_map(|build| build.additional_contexts.values());
+        let images = self.volumes.iter().map(|volume| &volume.source);
+        let named = shared.chain(contexts).chain(images);
+        named.filter_map(|text| text.strip_prefix(OF_SERVICE)).map(str::to_owned).collect()
     }
 
     /// None: `depends_on` says which state they must have.
@@ -87,6 +93,7 @@ impl Describe for Container {
                 read_only: true,
                 device: None,
                 options: MountOptions::default(),
+                image: None,
             });
         }
         container.mounts.extend(self.volumes.iter().map(|volume| volume.mount(cx)));
@@ -198,6 +205,10 @@ impl Build {
     fn describe(&self, cx: &Context<'_>) -> ImageBuild {
         let local =
             |context: &String| if context.starts_with(['.', '/']) { cx.path(context).display().to_string() } else { context.clone() };
+        let root = match Repository::parse(&self.context) {
+            Some(_) => PathBuf::from(&self.context),
+            None => cx.path(&self.context),
+        };
         let secret = |(id, secret): (&String, &BuildSecretField)| {
             let from = match (&secret.file, &secret.from_env) {
                 (Some(file), _) => BuildSecret::File(cx.path(file)),
@@ -222,14 +233,21 @@ impl Build {
                 ssh: self.ssh.clone(),
                 secrets: self.secrets.iter().map(secret).collect(),
                 cache_from: self.cache_from.clone(),
+                first: Vec::new(),
             }),
-            ..ImageBuild::new(cx.path(&self.context), format!("devenv-{}-{}:latest", cx.environment, cx.name))
+            ..ImageBuild::new(root, format!("devenv-{}-{}:latest", cx.environment, cx.name))
         }
     }
 }
 
 impl VolumeMount {
     fn mount(&self, cx: &Context<'_>) -> Mount {
+        if let Some(image) = self.image() {
+            let words = self.target.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+            let files = ImageFiles { image: image.to_owned(), subpath: self.subpath.clone(), build: None };
+            let volume = Mount::volume(format!("image{}", words.collect::<String>()), &self.target);
+            return Mount { read_only: self.read_only, image: Some(Box::new(files)), ..volume };
+        }
         let source = match &self.of {
             _ if self.source.starts_with(['.', '/']) => MountSource::Host(cx.path(&self.source)),
             _ if self.external => MountSource::External(self.source.clone()),
@@ -252,7 +270,13 @@ impl VolumeMount {
                 no_copy: self.no_copy,
                 subpath: self.subpath.clone(),
             },
+            image: None,
         }
+    }
+
+    /// The image whose files it mounts, or `service:NAME` of the service whose image that is.
+    fn image(&self) -> Option<&str> {
+        self.source.strip_prefix(OF_IMAGE).or_else(|| Some(self.source.as_str()).filter(|source| source.starts_with(OF_SERVICE)))
     }
 }
 

@@ -188,10 +188,12 @@ pub struct Publish {
     pub protocol: Protocol,
 }
 
-/// A directory of the project (`./…`, `/…`) or a named volume, in the container.
+/// A directory of the project (`./…`, `/…`), a named volume, or the files of an image, in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeMount {
+    /// A path, the name of a volume, `docker-image://NAME`, or `service:NAME` for the image of another service. The files of an image are
+    /// copied into a volume anew whenever the container is made.
     pub source: String,
     pub target: String,
     #[serde(default)]
@@ -214,7 +216,7 @@ pub struct VolumeMount {
     /// Leave an empty volume empty, whatever the image has there.
     #[serde(default)]
     pub no_copy: bool,
-    /// The directory of the volume to mount, instead of the whole volume; it must exist.
+    /// The directory of the volume or of the image to mount, instead of all of it; it must exist.
     #[serde(default)]
     pub subpath: Option<String>,
 }

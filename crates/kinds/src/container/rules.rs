@@ -72,6 +72,30 @@ fn build_arguments(build: &Node, findings: &mut Findings) {
     }
 }
 
+/// Contexts that are images of other services: none may need itself.
+fn contexts(service: &ServiceNode<'_>, build: &Node, services: &[ServiceNode<'_>], findings: &mut Findings) {
+    let of_build = |build: &Node| -> Vec<String> {
+        let contexts = build.get("additional_contexts").into_iter().flat_map(Node::entries);
+        contexts.filter_map(|(_, entry)| entry.node.text()?.strip_prefix("service:").map(str::to_owned)).collect()
+    };
+    for (name, entry) in build.get("additional_contexts").into_iter().flat_map(Node::entries) {
+        let Some(first) = entry.node.text().and_then(|text| text.strip_prefix("service:")) else { continue };
+        let (mut seen, mut open) = (BTreeSet::new(), vec![first.to_owned()]);
+        while let Some(next) = open.pop() {
+            let known = services.iter().find(|other| other.name == next);
+            if seen.insert(next)
+                && let Some(build) = known.and_then(|other| other.fields.get("build"))
+            {
+                open.extend(of_build(build));
+            }
+        }
+        if seen.contains(service.name) {
+            let message = format!("the image of `{}` needs itself: its context `{name}` is built from it", service.name);
+            findings.error(entry.node.span, "dependency-cycle", message).hint("remove one of these contexts");
+        }
+    }
+}
+
 /// Commands of hooks.
 fn hooks(fields: &Node, findings: &mut Findings) {
     let lists = fields.get("hooks").into_iter().flat_map(Node::entries);
@@ -130,7 +154,7 @@ fn probed_port(service: &ServiceNode<'_>, findings: &mut Findings) {
 }
 
 impl Rules for ContainerKind {
-    fn check(&self, service: &ServiceNode<'_>, _services: &[ServiceNode<'_>], findings: &mut Findings) {
+    fn check(&self, service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings: &mut Findings) {
         let fields = service.fields;
         let images = [fields.entry("image"), service.node.entry("image")].into_iter().flatten().collect::<Vec<_>>();
         match (images.as_slice(), fields.entry("build")) {
@@ -164,6 +188,7 @@ impl Rules for ContainerKind {
             if let Some(source) = volume.get("source")
                 && let Some(name) = source.text()
                 && !name.starts_with(['.', '/'])
+                && !name.starts_with("docker-image://")
                 && name.contains('/')
             {
                 findings
@@ -184,6 +209,7 @@ impl Rules for ContainerKind {
         }
         if let Some(build) = fields.get("build") {
             build_arguments(build, findings);
+            contexts(service, build, services, findings);
         }
         settings(fields, findings);
         files(fields, findings);

@@ -125,3 +125,33 @@ fn no_argument_variable_or_readable_file_of_a_server_names_a_secret() {
         }
     }
 }
+
+#[test]
+fn images_of_other_services_are_built_first_each_once_and_in_order() {
+    let of = |contexts: serde_json::Value| json!({ "container": { "build": { "context": ".", "additional_contexts": contexts } } });
+    let given = Given::nothing()
+        .and("web", of(json!({ "a": "service:left", "b": "service:right", "c": "service:cache", "d": "./files" })))
+        .and("left", of(json!({ "base": "service:base" })))
+        .and("right", of(json!({ "base": "service:base" })))
+        .and("base", json!({ "container": { "build": { "context": "https://example.org/a.git#v1" } } }))
+        .and("cache", json!({ "container": { "image": "redis:8.0" } }))
+        .and(
+            "reader",
+            json!({ "container": { "image": "x", "volumes": [{ "source": "service:left", "target": "/l", "subpath": "app" }] } }),
+        );
+    let spec = given.spec();
+    let tag = |name: &str| format!("devenv-shop-default-1a2b3c4d-{name}:latest");
+    let build = spec.services["web"].build().unwrap();
+    let contexts: Vec<&str> = build.options.contexts.values().map(String::as_str).collect();
+    let image = |name: &str| format!("docker-image://{}", tag(name));
+    assert_eq!(contexts, [&image("left"), &image("right"), "docker-image://redis:8.0", "/home/ada/shop/files"]);
+    let first: Vec<&str> = build.options.first.iter().map(|build| build.tag.as_str()).collect();
+    assert_eq!(first, [tag("base"), tag("left"), tag("right")]);
+    assert_eq!(build.options.first[1].options.contexts["base"], image("base"));
+    assert_eq!(spec.services["base"].build().unwrap().context, PathBuf::from("https://example.org/a.git#v1"));
+    let mount = &spec.services["reader"].container().unwrap().mounts[0];
+    let files = mount.image.as_ref().unwrap();
+    assert_eq!((files.image.as_str(), files.subpath.as_deref()), (tag("left").as_str(), Some("app")));
+    assert_eq!(files.build.as_ref().unwrap().options.first.len(), 1);
+    assert_eq!(mount.source, MountSource::Volume("image-l".into()));
+}

@@ -104,9 +104,13 @@ impl ServiceRuntime for FakeServiceRuntime {
 
     fn keep_output(&self, _: &ServiceSpec, _: &Instance) {}
 
-    async fn build_image(&self, spec: &ServiceSpec, _: &mpsc::Sender<crate::reconcile::Progress>) -> Result<(), Evidence> {
+    async fn build_image(
+        &self,
+        _: &ServiceSpec,
+        build: &devenv_spec::ImageBuild,
+        _: &mpsc::Sender<crate::reconcile::Progress>,
+    ) -> Result<(), Evidence> {
         use devenv_engine::{Engine, build::BuildInputs};
-        let Some(build) = spec.build() else { return Ok(()) };
         let lines: Vec<_> = futures_util::StreamExt::collect(self.engine.build(build, BuildInputs::default())).await;
         lines.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(Evidence::of(error.to_string())))
     }
@@ -172,6 +176,7 @@ impl World {
             read_only: false,
             device: None,
             options: devenv_spec::MountOptions::default(),
+            image: None,
         });
         let mut api = service("api", &["db"]);
         api.on_dependency_restart = OnDependencyRestart::Restart;

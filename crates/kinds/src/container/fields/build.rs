@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
-    /// The build context, a directory relative to the project.
+    /// The build context: a directory relative to the project, or the address of a Git repository as `URL#REFERENCE:DIRECTORY`.
     pub context: String,
     /// The Dockerfile, relative to the context.
     #[serde(default = "default_dockerfile")]
@@ -47,7 +47,8 @@ pub struct Build {
     /// The size of `/dev/shm` in the build.
     #[serde(default)]
     pub shm_size: Option<Size>,
-    /// Other contexts by name, for `FROM` and `COPY --from`: directories, or images as `docker-image://NAME`.
+    /// Other contexts by name, for `FROM` and `COPY --from`: directories, addresses of Git repositories, images as
+    /// `docker-image://NAME`, and images of other services as `service:NAME`, which are built first.
     #[serde(default)]
     pub additional_contexts: IndexMap<String, String>,
     /// Images whose layers may be reused.
