@@ -2,10 +2,13 @@
 """The same Compose files under Docker Compose and under devenv: each container's effective settings compared field by field, and times.
 
     benches/compose_compare.py --binary target/debug/devenv [--compose docker-compose] [--only NAME]… [--times]
+    … --record FILE        write down what Compose makes of the files that need nothing else of the machine
+    … --recorded FILE      compare with that instead of with Compose
 
 Prints every difference. Those in DIFFERENT are meant, with the reason; any other one makes the exit status 1. `--times` measures each
 file by itself: until everything is ready, a second `up`, `down`. Needs the images debian:trixie-slim, redis:8.0 and postgres:17.
-Without --compose, Docker Compose is built from its Go module, once.
+Without --compose, Docker Compose is built from its Go module, once. A record has only what a container without settings has not, so
+that it holds for every engine.
 """
 import argparse, json, os, re, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -29,6 +32,8 @@ DIFFERENT = [
     (r"Mounts\./named", "Docker Compose 5.0 mounts `volumes_from: [NAME:ro]` writable"),
     (r"Mounts\./disk", "a volume whose options name a path is a mount of the path"),
 ]
+# The files that a record has: no fixed ports, subnets or names of the engine, so that any number of runs go side by side.
+RECORDED = ["program", "rights", "limits", "files"]
 LAUNCHED = "variables that hold secrets are given by a launcher, and stand in no description"
 # Compared elsewhere, or what a client has no say in.
 LEFT_OUT = {"Config.Labels", "Config.Image", "HostConfig.Binds", "HostConfig.Mounts", "HostConfig.Tmpfs", "HostConfig.NetworkMode", "HostConfig.PortBindings",
@@ -207,6 +212,23 @@ def compare(compose, devenv):
     return found, fields, len(theirs)
 
 
+def plain():
+    """The settings of a container for which nothing is set, in the terms of both tools."""
+    image = next(iter(re.findall(r"image: (\S+)", FILES["rights"]["compose.yaml"])))
+    identifier = run(["docker", "create", image]).stdout.strip()
+    try:
+        container = json.loads(run(["docker", "inspect", identifier]).stdout)[0]
+        side = Side("", Path("/"))
+        side.network = side.own_names = lambda _: set()
+        return {field: value for field, value in side.normal(container, {}).items() if field.startswith(("Config.", "HostConfig."))}
+    finally:
+        run(["docker", "rm", identifier])
+
+
+def without(base, settings):
+    return {service: {field: value for field, value in fields.items() if base.get(field) != value} for service, fields in settings.items()}
+
+
 def reason(field, theirs, ours):
     if field == "Config.Env" and set(ours or []) <= set(theirs or []):
         hidden = {one.split("=")[0] for one in set(theirs) - set(ours or [])}
@@ -235,41 +257,57 @@ def main():
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--times", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--recorded", type=Path)
     arguments = parser.parse_args()
     binary = Path(arguments.binary).resolve()
     compose = Path(arguments.compose).resolve() if arguments.compose else None
-    if compose is None:
+    recorded = json.loads(arguments.recorded.read_text()) if arguments.recorded else {}
+    base = plain() if arguments.record or recorded else {}
+    if compose is None and not recorded:
         compose, why = compose_binary()
         if compose is None:
             sys.exit(f"there is no Docker Compose to compare with: {why}")
     state = Path(tempfile.mkdtemp(prefix="compare-"))
-    for words in PREPARE:
+    # What a record has needs none of it.
+    for words in [] if recorded or arguments.record else PREPARE:
         run(words)
-    unmeant = 0
+    unmeant, record = 0, {}
     os.environ["COMPARE_TOKEN"] = "from the shell"
     try:
         for name, files in FILES.items():
             if arguments.only and not any(one in name for one in arguments.only):
                 continue
+            if arguments.record and name not in RECORDED or recorded and name not in recorded:
+                continue
             sides = []
-            for kind in ("compose", "devenv"):
+            for kind in ("compose",) if arguments.record else ("devenv",) if recorded else ("compose", "devenv"):
                 directory = state / kind / name
                 for path, text in files.items():
                     (directory / path).parent.mkdir(parents=True, exist_ok=True)
                     (directory / path).write_text(text)
                 sides.append(Compose(compose, name, directory) if kind == "compose" else Devenv(binary, name, directory, state))
             try:
-                one = sides[0].up()
-                # Both at once would want the same ports and subnets.
-                theirs = sides[0].settings(), lookups(sides[0])
-                sides[0].close()
-                other = sides[1].up()
+                if recorded:
+                    theirs = recorded[name]["settings"], recorded[name]["look"]
+                else:
+                    one = sides[0].up()
+                    if one.returncode:
+                        print(f"{name}: Compose up exited {one.returncode}: {one.stderr.strip()[-200:]}")
+                    # Both at once would want the same ports and subnets.
+                    theirs = without(base, sides[0].settings()), lookups(sides[0])
+                    sides[0].close()
+                if arguments.record:
+                    ids = re.compile("[0-9a-f]{12}")
+                    settings = {service: {field: value for field, value in fields.items() if field != "Config.Hostname" or not ids.fullmatch(value)}
+                                for service, fields in theirs[0].items()}
+                    record[name] = {"settings": settings, "look": theirs[1]}
+                    continue
+                other = sides[-1].up()
                 if other.returncode:
                     print(f"{name}: devenv up exited {other.returncode}: {(other.stderr or other.stdout).strip()[-600:]}")
                     unmeant += 1
-                if one.returncode:
-                    print(f"{name}: Compose up exited {one.returncode}: {one.stderr.strip()[-200:]}")
-                found, fields, services = compare(theirs, (sides[1].settings(), lookups(sides[1])))
+                found, fields, services = compare(theirs, (without(base, sides[-1].settings()), lookups(sides[-1])))
                 meant = [(difference, reason(*difference[1:])) for difference in found]
                 print(f"{name}: {services} containers, {fields} fields, {len(found)} differences, {sum(1 for _, why in meant if why)} of them meant")
                 for (service, field, one, other), why in meant:
@@ -278,7 +316,7 @@ def main():
                         print(f"  NOT MEANT {service}.{field}: Compose {json.dumps(one)}, devenv {json.dumps(other)}")
                 for why in sorted({why for _, why in meant if why}):
                     print(f"  meant: {why}: {', '.join(sorted({difference[1] for difference, reason in meant if reason == why}))}")
-                sides[1].close()
+                sides[-1].close()
                 if arguments.times:
                     for side, who in ((sides[0], "Compose"), (sides[1], "devenv")):
                         figures = timed(side, arguments.rounds)
@@ -287,12 +325,14 @@ def main():
                 for side in sides:
                     side.close()
     finally:
-        for words in REMOVE:
+        for words in [] if recorded or arguments.record else REMOVE:
             run(words)
         variables = dict(os.environ, DEVENV_STATE_DIR=str(state / "state"), DEVENV_RUNTIME_DIR=str(state / "run"))
-        run([str(binary), "down", "--all", "--volumes"], env=variables)
-        run([str(binary), "daemon", "stop"], env=variables)
+        for words in [] if arguments.record else [["down", "--all", "--volumes"], ["daemon", "stop"]]:
+            run([str(binary), *words], env=variables)
         shutil.rmtree(state, ignore_errors=True)
+    if arguments.record:
+        arguments.record.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return 1 if unmeant else 0
 
 

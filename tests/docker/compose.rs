@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::corner::Corner;
+use crate::corner::{Corner, binary};
 
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
@@ -206,4 +206,16 @@ fn serve(directory: &Path) -> String {
         }
     });
     address
+}
+
+/// `compose_settings.json` is what Docker Compose 5 makes of the same files, as `docker inspect` shows it. To record it again:
+/// `benches/compose_compare.py --record tests/docker/compose_settings.json`, which builds Docker Compose from its Go module.
+#[test]
+fn containers_have_the_settings_that_docker_compose_gives_them() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/compose_compare.py");
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/compose_settings.json");
+    let output = Command::new("python3").args([script, "--binary", &binary(), "--recorded", recorded]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.lines().filter(|line| line.contains(" containers, ")).count(), 4, "{said}");
 }
