@@ -3,7 +3,7 @@
 //! # Theory of operation
 //!
 //! Everything arrives as [`News`] in one loop: keys, the status every second, metrics every few seconds, lines of the selected
-//! service, and the ends of actions. News change the [`View`], which is pure and makes the lines of a frame; a frame is drawn only if it
+//! service, events, and the ends of actions. News change the [`View`], which is pure and makes the lines of a frame; a frame is drawn only if it
 //! differs from the last. The [`Screen`] gives the terminal back when it is dropped: after `q`, a signal, a panic or a
 //! lost daemon. No library draws: a frame is a list of lines, and the terminal's few sequences are in `screen`.
 
@@ -14,8 +14,8 @@ mod view;
 use std::{io::IsTerminal, pin::Pin, time::Duration};
 
 use devenv_api::{
-    AskedBy, Client, ClientError, EnvironmentTarget, LogLine, LogsRequest, Metrics, MetricsRequest, OperationRequest, ServicesRequest,
-    Status, Submission,
+    AskedBy, Client, ClientError, EnvironmentTarget, Event, EventsRequest, LogLine, LogsRequest, Metrics, MetricsRequest, OperationRequest,
+    ServicesRequest, Status, Submission,
 };
 use futures_util::{Stream, StreamExt, stream, stream::FuturesUnordered};
 use serde_json::{Value, json};
@@ -33,8 +33,8 @@ use view::{Action, View};
 
 /// Watch the services of the environment: state, processor time, memory, and the output of the selected one.
 ///
-/// Keys: arrows or `j` and `k` select a service, `r` restarts it, `s` stops it, `u` starts it, `/` filters its output, `a` shows the output of
-/// all services, `q` ends. With `--json`, prints the status and metrics every two seconds.
+/// Keys: arrows, `j` and `k`, a click or the wheel select a service, `r` restarts it, `s` stops it, `u` starts it, `/` filters its output, `a` shows
+/// the output of all services, `e` the events of the environment, `q` ends. With `--json`, prints the status and metrics every two seconds.
 ///
 /// Example: devenv top
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,7 @@ enum News {
     Status(Result<Status, ClientError>),
     Metrics(Option<Metrics>),
     Line(Result<LogLine, ClientError>),
+    Event(Result<Event, ClientError>),
     Acted(String),
     Tick,
 }
@@ -78,6 +79,7 @@ pub(super) async fn run(_: &Arguments, session: &Session) -> Outcome {
         // An environment that is down has none.
         asked.metrics(&MetricsRequest { target: of.clone() }).await.ok()
     });
+    let mut events = happening(&client, &target).await;
     let mut keys = pressed();
     let mut tick = tokio::time::interval(SIZE_EVERY);
     let mut actions = FuturesUnordered::new();
@@ -96,6 +98,7 @@ pub(super) async fn run(_: &Arguments, session: &Session) -> Outcome {
             Some(found) = status.next() => News::Status(found),
             Some(found) = metrics.next() => News::Metrics(found),
             Some(line) = lines.next() => News::Line(line),
+            Some(event) = events.next() => News::Event(event),
             Some(message) = actions.next() => News::Acted(message),
             _ = tick.tick() => News::Tick,
         };
@@ -113,6 +116,7 @@ pub(super) async fn run(_: &Arguments, session: &Session) -> Outcome {
             News::Status(found) => view.update(found?),
             News::Metrics(Some(metrics)) => view.measure(&metrics),
             News::Line(line) => view.add(&line?),
+            News::Event(event) => view.happened(&event?),
             News::Acted(message) => view.tell(message),
             News::Metrics(None) | News::Tick => {}
         }
@@ -161,6 +165,15 @@ async fn output<'a>(client: &Client, target: &EnvironmentTarget, service: Option
     match client.logs(&request).await {
         // It ends with the environment, which the status tells.
         Ok(lines) => lines.chain(stream::pending()).boxed_local(),
+        Err(_) => stream::pending().boxed_local(),
+    }
+}
+
+/// What has happened in the environment, and what happens.
+async fn happening<'a>(client: &Client, target: &EnvironmentTarget) -> Live<'a, Result<Event, ClientError>> {
+    match client.events(&EventsRequest { target: target.clone(), follow: true }).await {
+        Ok(events) => events.chain(stream::pending()).boxed_local(),
+        // An environment that does not exist yet has none.
         Err(_) => stream::pending().boxed_local(),
     }
 }

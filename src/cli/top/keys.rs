@@ -1,4 +1,4 @@
-//! PURE: what a terminal sends, as keys.
+//! PURE: what a terminal sends, as keys and clicks.
 
 /// A key that `top` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(super) enum Key {
     Escape,
     Backspace,
     Character(char),
+    /// The left button of the mouse, on this row of the screen, from 0.
+    Click(usize),
 }
 
 /// The keys of one read. Sequences of keys that are not known are left out.
@@ -21,10 +23,18 @@ pub(super) fn of(bytes: &[u8]) -> Vec<Key> {
             '\u{1b}' if matches!(rest.peek(), Some('[' | 'O')) => {
                 rest.next();
                 // Parameters, then the letter that says which key it is.
-                let end = rest.by_ref().find(|c| ('@'..='~').contains(c));
-                keys.extend(match end {
-                    Some('A') => Some(Key::Up),
-                    Some('B') => Some(Key::Down),
+                let mut parameters = String::new();
+                let end = rest.by_ref().find(|c| {
+                    let is_end = ('@'..='~').contains(c);
+                    if !is_end {
+                        parameters.push(*c);
+                    }
+                    is_end
+                });
+                keys.extend(match (end, parameters.strip_prefix('<')) {
+                    (Some('M'), Some(mouse)) => clicked(mouse),
+                    (Some('A'), _) => Some(Key::Up),
+                    (Some('B'), _) => Some(Key::Down),
                     _ => None,
                 });
             }
@@ -38,6 +48,17 @@ pub(super) fn of(bytes: &[u8]) -> Vec<Key> {
     keys
 }
 
+/// `BUTTON;COLUMN;ROW`: the left button or the wheel.
+fn clicked(mouse: &str) -> Option<Key> {
+    let mut numbers = mouse.split(';').map(str::parse::<usize>);
+    match (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?) {
+        (0, _, row) => Some(Key::Click(row.checked_sub(1)?)),
+        (64, ..) => Some(Key::Up),
+        (65, ..) => Some(Key::Down),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +69,7 @@ mod tests {
         assert_eq!(of(b"\x1b"), [Key::Escape]);
         assert_eq!(of("ä\r\x7f\x1b[5~\x1b[1;5C\x01".as_bytes()), [Key::Character('ä'), Key::Enter, Key::Backspace]);
         assert_eq!(of(b"\x1b["), []);
+        assert_eq!(of(b"\x1b[<0;12;3M\x1b[<0;12;3m\x1b[<64;1;1M\x1b[<65;1;1Mq"), [Key::Click(2), Key::Up, Key::Down, Key::Character('q')]);
+        assert_eq!(of(b"\x1b[<0;1;0M\x1b[<2;1;1M\x1b[<0;;1M\x1b[<99999999999999999999;1;1M"), []);
     }
 }

@@ -12,9 +12,9 @@ use crate::cli::{
     printer::Printer,
 };
 
-/// The alternate screen, no cursor, no wrapping of lines.
-const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l";
-const LEAVE: &str = "\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
+/// The alternate screen, no cursor, no wrapping of lines, and reports of clicks and of the wheel.
+const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[?1000h\u{1b}[?1006h";
+const LEAVE: &str = "\u{1b}[?1006l\u{1b}[?1000l\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
 /// For a terminal that does not report its size.
 const USUAL_SIZE: (usize, usize) = (80, 24);
 

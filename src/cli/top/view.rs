@@ -1,11 +1,14 @@
 //! PURE: what `top` shows, and what keys do to it.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    cell::Cell,
+    collections::{HashMap, VecDeque},
+};
 
 use anstream::adapter::strip_str;
 use anstyle::Style;
 use bytesize::ByteSize;
-use devenv_api::{LogLine, Metrics, Service, Status};
+use devenv_api::{Event, LogLine, Metrics, Service, Status};
 
 use super::keys::Key;
 use crate::cli::{
@@ -21,7 +24,13 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 const KEPT: usize = 1000;
 /// Rows that the output has at least, however many services there are.
 const LEAST_OUTPUT: usize = 4;
-const HELP: &str = "↑↓ select  r restart  s stop  u start  / filter  a all output  q quit";
+const HELP: &str = "↑↓ select  r restart  s stop  u start  / filter  a all output  e events  q quit";
+/// For terminals that have no room for the words.
+const SHORT_HELP: &str = "↑↓ r restart  s stop  u start  / filter  a all  e events  q";
+/// Columns of a wide terminal.
+const WIDE: usize = 84;
+/// Points of a sparkline in a narrow one.
+const FEW_POINTS: usize = 6;
 
 /// What a key asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +45,10 @@ pub(super) struct View {
     usage: HashMap<String, Usage>,
     selected: usize,
     output: VecDeque<(String, String)>,
+    events: VecDeque<(String, String)>,
+    shows_events: bool,
+    /// The first service of the last frame, and how many it shows: for clicks.
+    shown: Cell<(usize, usize)>,
     shows_all: bool,
     filter: String,
     is_typing: bool,
@@ -57,6 +70,9 @@ impl View {
             usage: HashMap::new(),
             selected: 0,
             output: VecDeque::new(),
+            events: VecDeque::new(),
+            shows_events: false,
+            shown: Cell::default(),
             shows_all: false,
             filter: String::new(),
             is_typing: false,
@@ -89,12 +105,13 @@ impl View {
     }
 
     pub(super) fn add(&mut self, line: &LogLine) {
-        // Colours of a program would go on in the next line.
-        let text = visible(&strip_str(&line.text).to_string()).replace('\t', "    ");
-        self.output.push_back((line.service.clone(), text));
-        if self.output.len() > KEPT {
-            self.output.pop_front();
-        }
+        keep(&mut self.output, &line.service, &line.text);
+    }
+
+    pub(super) fn happened(&mut self, event: &Event) {
+        // Of the time, what a day needs.
+        let time = event.time.get(11..19).unwrap_or_default();
+        keep(&mut self.events, event.service.as_deref().unwrap_or_default(), &format!("{time} {}", event.message.replace('\n', " ")));
     }
 
     pub(super) fn tell(&mut self, message: String) {
@@ -120,7 +137,7 @@ impl View {
                 }
                 Key::Backspace => drop(self.filter.pop()),
                 Key::Character(character) => self.filter.push(character),
-                Key::Up | Key::Down => {}
+                Key::Up | Key::Down | Key::Click(_) => {}
             }
             return None;
         }
@@ -133,6 +150,18 @@ impl View {
             }
             Key::Down | Key::Character('j') => {
                 self.selected = (self.selected + 1).min(last);
+                return None;
+            }
+            Key::Click(row) => {
+                let (first, count) = self.shown.get();
+                // The title is above them.
+                if let Some(at) = row.checked_sub(1).filter(|at| *at < count) {
+                    self.selected = (first + at).min(last);
+                }
+                return None;
+            }
+            Key::Character('e') => {
+                self.shows_events = !self.shows_events;
                 return None;
             }
             Key::Character('/') => {
@@ -172,13 +201,16 @@ impl View {
         let matches = |(service, text): &&(String, String)| {
             wanted.is_empty() || text.to_lowercase().contains(&wanted) || service.to_lowercase().contains(&wanted)
         };
-        let newest: Vec<&(String, String)> = self.output.iter().rev().filter(matches).take(room).collect();
+        self.shown.set((first, lines.len() - 2));
+        let source = if self.shows_events { &self.events } else { &self.output };
+        let newest: Vec<&(String, String)> = source.iter().rev().filter(matches).take(room).collect();
         lines.extend(newest.into_iter().rev().map(|(service, text)| {
-            let text = if self.shows_all { format!("{service}: {text}") } else { text.clone() };
+            let text = if self.shows_all && !self.shows_events { format!("{service}: {text}") } else { text.clone() };
             cut(&text, columns)
         }));
         lines.resize(rows.saturating_sub(1).max(1), String::new());
-        let last = if self.message.is_empty() { HELP.to_owned() } else { format!("{}   {HELP}", visible(&self.message)) };
+        let help = if columns < WIDE { SHORT_HELP } else { HELP };
+        let last = if self.message.is_empty() { help.to_owned() } else { format!("{}   {help}", visible(&self.message)) };
         lines.push(paint(DIM, cut(&last, columns)));
         lines.truncate(rows.max(1));
         lines
@@ -196,12 +228,13 @@ impl View {
         let usage = self.usage.get(&service.name);
         let cpu = usage.and_then(|usage| usage.cpu.back()).map(|ratio| format!("{:.0} %", ratio * 100.0)).unwrap_or_default();
         let memory = usage.filter(|usage| usage.memory > 0.0).map(|usage| ByteSize(usage.memory as u64).to_string()).unwrap_or_default();
-        let spark: String = usage.map(|usage| spark(&usage.cpu)).unwrap_or_default();
+        let points = if columns < WIDE { FEW_POINTS } else { POINTS };
+        let spark: String = usage.map(|usage| spark(&usage.cpu, points)).unwrap_or_default();
         let restarts = if service.restarts == 0 { String::new() } else { format!("restarts {}  ", service.restarts) };
         let about = service.reason.clone().or_else(|| service.urls.values().next().cloned()).unwrap_or_default();
         let name = format!("{} {:<width$} ", if is_selected { '▸' } else { ' ' }, visible(&service.name));
         let state = format!("{:<13}", service.state.to_string());
-        let rest = format!("{cpu:>6} {spark:<POINTS$} {memory:>10}  {restarts}{}", visible(&about).replace('\n', " "));
+        let rest = format!("{cpu:>6} {spark:<points$} {memory:>10}  {restarts}{}", visible(&about).replace('\n', " "));
         let parts: [(String, Style); 3] = [
             (name, if is_selected { NAME.bold() } else { Style::new() }),
             (state, table::state_style(service.state)),
@@ -218,12 +251,13 @@ impl View {
 
     fn heading(&self, columns: usize) -> String {
         let of = self.wanted_output().unwrap_or_else(|| "all services".to_owned());
+        let of = if self.shows_events { "events (e: output)".to_owned() } else { format!("output of {of}") };
         let filter = match (self.is_typing, self.filter.as_str()) {
             (true, text) => format!(" filter: {text}▏"),
             (false, "") => String::new(),
             (false, text) => format!(" filter: {text} (Esc clears)"),
         };
-        let text = format!("── output of {of}{filter} ");
+        let text = format!("── {of}{filter} ");
         let line: String = text.chars().chain(std::iter::repeat('─')).take(columns).collect();
         paint(DIM, line)
     }
@@ -233,9 +267,19 @@ impl View {
     }
 }
 
-fn spark(ratios: &VecDeque<f64>) -> String {
+/// The newest of these.
+fn spark(ratios: &VecDeque<f64>, points: usize) -> String {
     let bar = |ratio: &f64| BARS[((ratio.clamp(0.0, 1.0) * 7.0).round() as usize).min(7)];
-    ratios.iter().map(bar).collect()
+    ratios.iter().skip(ratios.len().saturating_sub(points)).map(bar).collect()
+}
+
+/// Without colours of a program, which would go on in the next line.
+fn keep(lines: &mut VecDeque<(String, String)>, service: &str, text: &str) {
+    let text = visible(&strip_str(text).to_string()).replace('\t', "    ");
+    lines.push_back((service.to_owned(), text));
+    if lines.len() > KEPT {
+        lines.pop_front();
+    }
 }
 
 fn cut(text: &str, columns: usize) -> String {
@@ -304,6 +348,38 @@ mod tests {
         let frame = plain(&view.frame(80, 12)).join("\n");
         assert!(frame.contains("tock two") && !frame.contains("tick one"), "{frame}");
         assert_eq!(view.press(Key::Character('q')), Some(Action::Quit));
+    }
+
+    #[test]
+    fn a_click_selects_the_service_of_its_row() {
+        let mut view = view();
+        view.frame(80, 24);
+        for (row, wanted) in [(2, "web"), (0, "web"), (1, "db"), (3, "db"), (23, "db")] {
+            assert_eq!(view.press(Key::Click(row)), None);
+            assert_eq!(view.wanted_output().as_deref(), Some(wanted), "row {row}");
+        }
+        // Of a list that has scrolled.
+        view.press(Key::Down);
+        view.frame(80, 5);
+        view.press(Key::Click(1));
+        assert_eq!(view.wanted_output().as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn events_take_the_place_of_output_and_sixty_columns_show_the_essentials() {
+        let mut view = view();
+        view.add(&line("db", "tick"));
+        let event = serde_json::json!({ "sequence": 1, "time": "2026-01-01T10:11:12.000000Z", "environment": "e", "service": "db", "kind": "service.ready", "message": "db is\nready\u{1b}[2J", "data": null });
+        view.happened(&serde_json::from_value(event).unwrap());
+        view.press(Key::Character('e'));
+        let frame = plain(&view.frame(60, 12));
+        assert!(
+            frame.iter().any(|line| line.starts_with("10:11:12 db is ready")) && !frame.iter().any(|line| line == "tick"),
+            "{frame:#?}"
+        );
+        assert!(frame.last().unwrap().ends_with('q') && !frame.join("").contains("\u{1b}[2J"), "{frame:#?}");
+        view.press(Key::Character('e'));
+        assert!(plain(&view.frame(60, 12)).iter().any(|line| line == "tick"));
     }
 
     #[test]
