@@ -1,11 +1,27 @@
 // @ts-check
-// Chaos: faults that are injected now, with the observation that proves each, and those that were.
+// Chaos: faults that are injected now, with the observation that proves each, and those that were; scenarios and the reports of their runs.
 import { html, useEffect, useState } from "./html.js";
 import { Choose, Dialog, Empty, Head, State, When, duration } from "./parts.js";
 import { ask } from "./net.js";
+import { RunReport } from "./report.js";
+import { to, useRoute } from "./route.js";
+import { Scenarios } from "./scenarios.js";
 import { fail, store, tell, useAnswer, useStore } from "./store.js";
 
+const SHOWN = [["", "Faults"], ["scenarios", "Scenarios"]];
+
 export function Chaos() {
+  const { path, query } = useRoute();
+  const show = query.get("show") ?? "";
+  const faults = useStore((state) => state.status?.faults.length ?? 0);
+  if (path[0]) return html`<${RunReport} key=${path[0]} run=${path[0]} />`;
+  const tabs = html`<nav class="tabs" aria-label="Parts of chaos">${SHOWN.map(([of, title]) => html`<a key=${of} href=${to(["chaos"], { show: of })} aria-current=${show === of ? "page" : undefined}>
+    ${title}${!of && faults > 0 ? ` (${faults})` : ""}</a>`)}</nav>`;
+  return show === "scenarios" ? html`<${Scenarios} tabs=${tabs} />` : html`<${Faults} tabs=${tabs} />`;
+}
+
+/** @param {{tabs: any}} properties */
+function Faults({ tabs }) {
   const status = useStore((state) => state.status);
   const target = useStore((state) => state.target);
   const active = status?.faults ?? [];
@@ -20,7 +36,7 @@ export function Chaos() {
       fail(error);
     }
   };
-  return html`<${Head} title="Chaos"><div class="buttons">
+  return html`<${Head} title="Chaos">${tabs}<div class="buttons">
       <button type="button" class="primary" onClick=${() => set(true)}>Inject fault</button>
       ${active.length > 1 && html`<button type="button" onClick=${() => heal([])}>Heal all</button>`}</div></${Head}>
     ${!active.length && html`<${Empty}>No fault is active. A fault ends when its time is up, even if devenv is killed.</${Empty}>`}

@@ -76,10 +76,13 @@ export function Scripts({ turn, renew }) {
     }
     renew();
   };
+  const drift = all.filter((one) => one.state === "changed");
   return html`<${Problem} error=${answer.error} />${answer.value && !all.length && html`<${Empty}>The profile has no scripts and no seeds.</${Empty}>`}
+    ${drift.length > 0 && html`<div class="banner calm" role="status">${drift.length === 1 ? "1 file differs" : `${number(drift.length)} files differ`} from what was applied. Accept a change that the data has already; reset the data to apply all files from the beginning.</div>`}
     ${all.length > 0 && html`<div class="scroll"><table aria-label="Scripts"><thead><tr><th>File</th><th>For</th><th>State</th><th>Applied</th><th>Took</th><th>Rows</th><th>Actions</th></tr></thead>
       <tbody>${all.map((one) => html`<tr key=${one.service + one.database + one.path}><td class="name">${one.path}</td><td>${one.service}${one.database ? ` / ${one.database}` : ""}</td>
-        <td><${State} state=${one.state} />${one.error && html`<div class="reason">${one.error}</div>`}</td><td><${When} time=${one.applied_at} /></td>
+        <td><${State} state=${one.state} />${one.error && html`<div class="reason">${one.error}</div>`}
+          ${one.state === "changed" && html`<div class="reason">the file was edited after it was applied as <code title=${one.checksum}>${one.checksum?.slice(0, 12)}</code></div>`}</td><td><${When} time=${one.applied_at} /></td>
         <td class="figure">${duration(one.duration_ms)}</td><td class="figure">${number(one.rows)}</td>
         <td>${one.state === "changed" && html`<button type="button" class="small" aria-label=${`Accept ${one.path}`} onClick=${() => accept(one.path, "accept", `${one.path} counts as applied`)}>Accept</button>`}
           ${["interrupted", "failed"].includes(one.state) && html`<${Asked} small label=${`Apply ${one.path} again`} short="Apply again" title="Apply it again?" yes="Apply"

@@ -12,7 +12,7 @@ export class Refused extends Error {
 }
 
 /** What is not asked twice. */
-const WRITES = /submit|cancel|inject|heal|produce|ledger\/|query/;
+const WRITES = /submit|cancel|inject|heal|produce|ledger\/|query|chaos\/(run|end)$/;
 
 /**
  * @param {string} path

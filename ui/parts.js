@@ -6,9 +6,9 @@ import { changed, fail, store, tell } from "./store.js";
 
 /** Words for a state, with a colour that never carries the meaning alone. */
 const TONES = {
-  good: ["ready", "completed", "succeeded", "applied", "observed", "live"],
+  good: ["ready", "completed", "succeeded", "applied", "observed", "live", "pass"],
   busy: ["pending", "pulling", "creating", "starting", "provisioning", "stopping", "running", "waiting", "degraded", "changed"],
-  bad: ["failed", "crash-loop", "unhealthy", "error", "lost", "interrupted"],
+  bad: ["failed", "crash-loop", "unhealthy", "error", "lost", "interrupted", "fail", "firing"],
 };
 
 /** @param {string} state */

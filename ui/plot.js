@@ -11,26 +11,34 @@ const load = () => (loading ??= import("./vendor/uplot.mjs").then((module) => mo
 /** The colour of a style sheet's variable. @param {string} name */
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** A part of the time that is marked behind the lines. @typedef {{from: number, to: number, label: string}} Band */
+
 /**
- * @param {{times: number[], series: {label: string, values: (number | null)[]}[], unit?: string, label: string}} properties
+ * @param {{times: number[], series: {label: string, values: (number | null)[], color?: string}[], unit?: string, label: string, bands?: Band[], relative?: boolean, log?: boolean, range?: [number, number]}} properties
+ *   `relative`: times are seconds of a run, not of the clock. `log`: values are positive, and span several powers of ten. `range`: of the times, for plots below one another.
  */
-export function Plot({ times, series, unit, label }) {
+export function Plot({ times, series, unit, label, bands, relative, log, range }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const plot = useRef(/** @type {any} */ (null));
   const names = series.map((one) => one.label).join("\n");
   const data = [times, ...series.map((one) => one.values)];
+  const marked = useRef(bands);
+  marked.current = bands;
   useEffect(() => {
     let ended = false;
     let watch = /** @type {ResizeObserver | null} */ (null);
     void load().then((uPlot) => {
       if (ended || !box.current) return;
       const axis = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
+      // One point alone has no length: it is shown in the middle of a minute.
+      const x = { time: !relative, range: (_, low, high) => range ?? (low === high ? [(low ?? 0) - 30, (high ?? 0) + 30] : [low, high]) };
       plot.current = new uPlot(
         {
           width: box.current.clientWidth, height: 140, cursor: { sync: { key: "devenv" }, points: { size: 6 } }, legend: { show: series.length > 1, live: true },
-          scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.05] } },
-          axes: [{ ...axis, space: 90, values: (_, times) => times.map((time) => clock(time * 1000, false)) }, { ...axis, size: 68, values: (_, values) => values.map((value) => figure(value, unit)) }],
-          series: [{}, ...series.map((one, at) => ({ label: one.label, stroke: color(`--of-${at % 8}`), width: 1.5, points: { show: false }, value: (_, value) => (value == null ? "" : figure(value, unit)) }))],
+          scales: log ? { x, y: { distr: 3 } } : { x, y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.05] } },
+          axes: [{ ...axis, space: 90, values: (_, times) => times.map((time) => (relative ? `${time} s` : clock(time * 1000, false))) }, { ...axis, size: 68, values: (_, values) => values.map((value) => (value == null ? "" : figure(value, unit))) }],
+          hooks: { drawClear: [(plot) => band(plot, marked.current ?? [])] },
+          series: [{ label: "At", value: (_, time) => (time == null ? "" : relative ? `${time.toFixed(1)} s` : clock(time * 1000)) }, ...series.map((one, at) => ({ label: one.label, stroke: color(one.color ?? `--of-${at % 8}`), width: 1.5, points: { show: false }, value: (_, value) => (value == null ? "" : figure(value, unit)) }))],
         },
         data,
         box.current,
@@ -44,7 +52,19 @@ export function Plot({ times, series, unit, label }) {
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [names, unit]);
+  }, [names, unit, relative, log]);
   useEffect(() => plot.current?.setData(data));
   return html`<div class="plot" ref=${box} role="img" aria-label=${label} />`;
+}
+
+/** Draws the bands below the grid. @param {any} plot @param {Band[]} bands */
+function band(plot, bands) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.fillStyle = color("--band");
+  for (const { from, to } of bands) {
+    const [left, right] = [from, to].map((at) => Math.min(bbox.left + bbox.width, Math.max(bbox.left, plot.valToPos(at, "x", true))));
+    ctx.fillRect(left, bbox.top, Math.max(2, right - left), bbox.height);
+  }
+  ctx.restore();
 }

@@ -2,7 +2,7 @@
 // Figures over the last minutes: taken from the daemon while a view shows them, kept in this page.
 import { html, useEffect, useState } from "./html.js";
 import { ask } from "./net.js";
-import { number, size } from "./parts.js";
+import { duration, number, size } from "./parts.js";
 import { store, useStore } from "./store.js";
 
 /** Seconds between two samples, and how many are kept. */
@@ -111,6 +111,7 @@ export function Spark({ samples, of, unit }) {
 export function figure(value, unit) {
   if (unit === "bytes") return size(value);
   if (unit === "seconds") return value < 1 ? `${(value * 1000).toPrecision(3)} ms` : `${value.toPrecision(4)} s`;
+  if (unit === "ms") return duration(value);
   if (unit === "ratio") return `${(value * 100).toFixed(1)} %`;
   return Number.isInteger(value) ? number(value) : String(Number(value.toPrecision(Math.abs(value) < 1 ? 2 : 4)));
 }

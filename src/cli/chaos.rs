@@ -1,6 +1,7 @@
 //! `devenv chaos`: injects faults into services, and runs scenarios.
 
 mod run;
+mod run_environment;
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 

@@ -4,11 +4,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use devenv_api::{
-    ApiError, ErrorCode, Metrics, Outline, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Sample, ServiceState, Traces,
-    TracesRequest,
+    AlertRule, ApiError, ErrorCode, MetricSeries, Metrics, Outline, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Sample,
+    ServiceState, Traces, TracesRequest,
 };
 use devenv_kinds::{
-    browse::{self, BrowseError, NewRecord, ReadQuery, RowsPage, TraceQuery},
+    browse::{self, BrowseError, MetricsQuery, NewRecord, ReadQuery, RowsPage, TraceQuery},
     metrics::Page,
     provision::ProvisionContext,
 };
@@ -83,6 +83,19 @@ impl Environment {
         Ok(Metrics { samples })
     }
 
+    /// From the service of the environment that keeps metrics.
+    pub(crate) async fn metric_series(&self, names: Vec<String>, over: Duration) -> Result<Vec<MetricSeries>, ApiError> {
+        let until_s = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+        let query = MetricsQuery { names, until_s, over };
+        let series = browse::metric_series(self.spec().await?.services.values(), &query).await;
+        series.ok_or_else(no_history)?.map_err(|error| refused(&error))
+    }
+
+    pub(crate) async fn alert_rules(&self) -> Result<Vec<AlertRule>, ApiError> {
+        let rules = browse::alert_rules(self.spec().await?.services.values()).await;
+        rules.ok_or_else(no_history)?.map_err(|error| refused(&error))
+    }
+
     async fn running(&self, name: &str) -> Result<ServiceSpec, ApiError> {
         self.activity.note();
         let spec = self.spec().await?;
@@ -94,6 +107,10 @@ impl Environment {
     fn browsing(&self) -> ProvisionContext {
         ProvisionContext { vault: self.vault.clone(), authority: Some(self.runtime.authority().to_owned()), again: true }
     }
+}
+
+fn no_history() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "no service of this environment keeps metrics").hint("add one of the kind prometheus to the profile")
 }
 
 /// A sample's own label `service` says which service it is about.

@@ -4,10 +4,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from playwright.sync_api import expect
-from world import AXE, HOSTILE, PATIENCE, VIEWS, browser, go, page_of, pretend, pretend_all, world
+from world import AXE, HOSTILE, PATIENCE, VIEWS, answering, browser, go, page_of, pretend, pretend_all, world
 
 # Of a daemon that is gone.
 LOST = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+
+
+SCENARIO = """\
+description: The program of the web service is stopped for two seconds
+profile: p
+deadline: 100s
+workload:
+  visits: { http: { service: web, path: /, rate: 20/s } }
+timeline:
+  - { id: hold, at: 500ms, for: 2s, fault: stop, on: web }
+checks:
+  web.available: { min: 1% }
+"""
 
 
 class Shared(unittest.TestCase):
@@ -103,6 +116,90 @@ class Looks(Shared):
             page.get_by_role("table", name="Chaos").get_by_role("button", name="Heal").click()
             self.world.until("it is healed", lambda: not self.world.json("chaos", "status")["faults"])
 
+    def test_scenarios_are_listed_run_and_reported_with_plots(self):
+        with self.page() as page:
+            pretend(page)
+            asked = []
+            page.route("**/api/chaos/run", answering(lambda body: asked.append(body)))
+            page.route("**/api/chaos/end", answering(lambda body: asked.append("end")))
+            go(page, "Chaos")
+            page.get_by_role("link", name="Scenarios").click()
+            row = page.get_by_role("table", name="Scenarios").get_by_role("row").filter(has_text="The store stops plain")
+            row.get_by_text("stop on plain").wait_for()
+            # One is running: another cannot be started.
+            expect(row.get_by_role("button", name="Run outage")).to_be_disabled(timeout=PATIENCE)
+            page.get_by_role("button", name="Stop the scenario").click()
+            self.world.until("it is asked to end", lambda: page.wait_for_timeout(50) or asked == ["end"])
+            page.route("**/api/chaos/runs", answering(lambda _: {"runs": [], "asked": {"scenario": "outage", "is_running": False, "error": {"message": "no such thing"}}}))
+            page.get_by_text("outage: no such thing").wait_for()
+            row.get_by_role("button", name="Run outage").click()
+            dialog = page.get_by_role("dialog", name="Run outage?")
+            dialog.get_by_text("jobs.lost plain").wait_for()
+            dialog.get_by_label("Seed").fill("42")
+            dialog.get_by_role("button", name="Run it").click()
+            self.world.until("it is asked to run", lambda: page.wait_for_timeout(50) or len(asked) == 2)
+            self.assertEqual((asked[1]["scenario"], asked[1]["seed"]), ("outage", 42))
+            page.evaluate("location.hash = '#/chaos/abc'")
+            page.get_by_text("3 jobs were lost plain").wait_for()
+            page.get_by_role("img", name="Operations per second of jobs plain").locator("canvas").wait_for()
+            page.get_by_role("img", name="Latency of jobs plain").locator("canvas").wait_for()
+            page.get_by_text("cut from 3.0 to 6.0 s").wait_for()
+            page.get_by_role("table", name="Recovery").get_by_role("cell", name="3.1 s").wait_for()
+            # The band of the fault is drawn behind the lines: there, the plot is not as empty as before it.
+            band = "plot => { const at = (part) => [...plot.getContext('2d').getImageData(Math.round(plot.width * part), Math.round(plot.height / 2), 1, 1).data]; return [at(0.52), at(0.93)]; }"
+            inside, outside = page.get_by_role("img", name="Operations per second of jobs plain").locator("canvas").evaluate(band)
+            self.assertNotEqual(inside[3], outside[3], "the fault is a band")
+            with page.expect_download() as download:
+                page.get_by_role("button", name="Download report").click()
+            self.assertEqual(download.value.suggested_filename, "outage-abc.html")
+
+    def test_metrics_of_the_past_and_firing_alerts_come_from_prometheus(self):
+        with self.page() as page:
+            pretend(page)
+            asked = []
+            page.on("request", lambda request: asked.append(request.post_data_json) if request.url.endswith("metrics/history") else None)
+            go(page, "Metrics")
+            rules = page.get_by_role("table", name="Alert rules").get_by_role("row")
+            rules.nth(1).get_by_text("the store is down plain").wait_for()
+            page.get_by_text("1 firing").wait_for()
+            page.locator(".plot canvas").first.wait_for()
+            self.world.until("the last hour is asked for", lambda: page.wait_for_timeout(50) or any(one["seconds"] == 3600 for one in asked))
+            page.get_by_label("Time").select_option("1 day")
+            self.world.until("a day is asked for", lambda: page.wait_for_timeout(50) or any(one["seconds"] == 86400 for one in asked))
+            self.assertIn("over=86400", page.url)
+            self.assertEqual(asked[0]["names"], sorted(set(asked[0]["names"])))
+
+    def test_a_scenario_runs_from_the_page_to_its_report(self):
+        (self.world.root / "project/chaos").mkdir(exist_ok=True)
+        (self.world.root / "project/chaos/stop-web.yaml").write_text(SCENARIO)
+        with self.page() as page:
+            def begin():
+                page.get_by_role("button", name="Run stop-web").click()
+                page.get_by_role("dialog").get_by_role("button", name="Run it").click()
+            page.evaluate("location.hash = '#/chaos?show=scenarios'")
+            begin()
+            # The page allows no programs of the profile: that is for a person at a terminal.
+            page.get_by_text("host powers that were not allowed").wait_for()
+            self.world.run("up", "p", "--yes")
+            begin()
+            runs = page.get_by_role("table", name="Runs").get_by_role("row").filter(has_text="stop-web")
+            runs.get_by_role("link").first.click()
+            page.get_by_text("The program of the web service is stopped for two seconds", exact=True).wait_for()
+            page.get_by_role("img", name="Operations per second of visits").locator("canvas").wait_for()
+            page.get_by_role("table", name="Checks").get_by_text("web.available").wait_for()
+            page.get_by_role("table", name="Recovery").get_by_role("cell", name="hold stop").wait_for()
+            with page.expect_download() as download:
+                page.get_by_role("button", name="Download report").click()
+            report = page.context.new_page()
+            report.set_viewport_size({"width": 480, "height": 800})
+            report.set_content(Path(download.value.path()).read_text())
+            report.get_by_text("latency").first.wait_for()
+            self.assertTrue(report.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the report is wider than its window")
+            self.assertIn(str(self.world.root / "project"), report.inner_text("body"))
+            light = report.evaluate("getComputedStyle(document.body).backgroundColor")
+            report.emulate_media(color_scheme="dark")
+            self.assertNotEqual(report.evaluate("getComputedStyle(document.body).backgroundColor"), light)
+
     def test_what_destroys_data_is_asked(self):
         with self.page() as page:
             go(page, "Data")
@@ -195,9 +292,11 @@ class Looks(Shared):
             with self.page(color_scheme=scheme) as page:
                 pretend(page)
                 page.evaluate(AXE.read_text())
-                for view in [*VIEWS, "Trace", "Keys", "Inject"]:
+                for view in [*VIEWS, "Scenarios", "Report", "Snapshots", "Scripts", "Trace", "Keys", "Inject"]:
                     if view == "Trace":
                         page.evaluate("location.hash = '#/traces/5b8efff798038103d269b633813fc60c'")
+                    elif view in ("Scenarios", "Report", "Snapshots", "Scripts"):
+                        page.evaluate("place => location.hash = place", {"Scenarios": "#/chaos?show=scenarios", "Report": "#/chaos/abc"}.get(view, f"#/data?show={view.lower()}"))
                     elif view == "Keys":
                         page.keyboard.press("?")
                     elif view == "Inject":
@@ -216,14 +315,17 @@ class Looks(Shared):
             pretend(page, "a" * 300)
             for width in (400, 760, 1280, 3840):
                 page.set_viewport_size({"width": width, "height": 900})
-                for view in VIEWS:
-                    go(page, view)
+                for view in [*VIEWS, "chaos?show=scenarios", "chaos/abc"]:
+                    if view in VIEWS:
+                        go(page, view)
+                    else:
+                        page.evaluate("place => location.hash = place", f"#/{view}")
                     page.wait_for_timeout(120)
                     self.assertTrue(page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), f"{view} at {width} px")
 
     def test_nothing_of_anybody_elses_text_runs_or_breaks_the_page(self):
         self.assertEqual(len(set(HOSTILE)), 50)
-        places = [*(f"#/{view.lower()}" for view in VIEWS), "#/services/store", "#/services?show=graph", "#/traces?show=map", *(f"#/data?show={part}" for part in ("snapshots", "backups", "scripts"))]
+        places = [*(f"#/{view.lower()}" for view in VIEWS), "#/services/store", "#/services?show=graph", "#/traces?show=map", "#/chaos?show=scenarios", "#/chaos/abc", *(f"#/data?show={part}" for part in ("snapshots", "backups", "scripts"))]
         opened = [("#/logs", ".line"), ("#/data/store/app/public.item", "text='item 17'"), ("#/topics/store/orders", "text='item 3'"), ("#/traces/5b8efff798038103d269b633813fc60c", "text='insert'"), ("#/chaos", "text='Inject fault'")]
         look = """async ([places, wait]) => {
             const found = [];

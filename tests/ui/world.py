@@ -183,6 +183,28 @@ def pretend(page, text="plain"):
     }
     for path, answer in answers.items():
         page.route(f"**/api/v1/environment/{path}", answering(answer))
+    scenarios = [{"name": "outage", "built_in": False, "profile": "p", "description": "The store stops " + text, "faults": [{"id": "cut", "fault": "stop", "on": text}], "workloads": ["jobs"], "checks": ["jobs.lost " + text], "deadline_ms": 60_000},
+                 {"name": text, "built_in": True, "profile": text, "description": None, "faults": [], "workloads": [], "checks": [], "deadline_ms": None, "problem": text}]
+    kept = [{"run": run, "scenario": name, "seed": 7, "project": text, "instance": text, "began_at": "2026-11-28T10:00:00Z", "pid": 1, "state": state, **more} for run, name, state, more in (
+        ("abc", "outage", "completed", {"end": {"at": "2026-11-28T10:00:09Z", "verdict": "fail", "healed": False, "reason": text}}), ("def", text, "running", {"last": text}), ("ghi", text, "interrupted", {}))]
+    alert = {"state": "firing", "since": "2026-11-28T10:00:00Z", "value": text, "labels": {"service": text}, "summary": "the store is down " + text}
+    rules = [{"group": text, "name": name, "expression": "up == 0 " + text, "for_s": 10, "state": state, "labels": {text: text}, "summary": text, "alerts": alerts} for name, state, alerts in (("StoreDown", "firing", [alert]), (text, "inactive", []))]
+    past = lambda body: [{"service": "store", "name": name, "labels": {"state": label}, "times": [1764370800 + 15 * n for n in range(240)], "values": [n % 40 + 1 for n in range(240)]} for name in body["names"] for label in ("one", text)]
+    more = {"chaos/scenarios": lambda _: {"scenarios": scenarios}, "chaos/runs": lambda _: {"runs": kept, "asked": {"scenario": text, "is_running": False, "error": {"message": text, "hint": text}}},
+            "chaos/report": lambda body: {"report": report(text), "html": text if body.get("html") else None}, "metrics/alerts": lambda _: rules, "metrics/history": past}
+    for path, answer in more.items():
+        page.route(f"**/api/{path}", answering(answer))
+
+
+def report(text):
+    """Of a run: 12 s with a fault from 3 s to 6 s."""
+    event = lambda second, kind, at: {"sequence": second + 1, "time": f"2026-11-28T10:00:{second:02}.000000Z", "environment": text, "kind": kind, "message": text, "data": {"at_ms": at}}
+    fault = {"id": "cut", "fault": "stop " + text, "service": text, "parameters": {text: text}, "injected_at": "2026-11-28T10:00:05.000000Z", "healed_at": "2026-11-28T10:00:08.000000Z", "witness": {"observed": True, "what": "nothing answers " + text, "after_ms": 12}}
+    workload = {"name": "jobs " + text, "kind": text, "service": text, "attempted": 1200, "acknowledged": 900, "failed": 300, "unknown": 0, "p50_ms": 0.4, "p99_ms": 40.0,
+                "tenths": [[0, 10] if 50 <= n < 80 else [10, 0] for n in range(120)], "latency_ms": [None if 50 <= n < 80 else [0.4, 90.0 if n == 80 else 2.0] for n in range(120)]}
+    return {"scenario": "outage", "seed": 7, "verdict": "fail", "healed": True, "reason": "3 jobs were lost " + text, "timeline": [event(0, "run.began", -2000), event(2, "timeline.began", 0), event(12, text, 10_000)], "faults": [fault],
+            "checks": [{"name": "jobs.lost " + text, "verdict": "fail", "detail": "3 of 900 " + text, "figures": {}}], "recovery": [{"fault": "cut", "service": text, "fault_at": "2026-11-28T10:00:05.000000Z", "first_error_ms": 3.2, "heal_ms": 3000, "ready_ms": 3100, "ok_ms": 3200}],
+            "workloads": [workload], "prober_period_ms": 20, "about": {"description": "The store stops " + text, "began_at": "2026-11-28T10:00:00.000000Z", "ended_at": "2026-11-28T10:00:12.000000Z", "project": text, "instance": text, "profile": text, "devenv": text, "services": [{"name": text, "kind": text, "image": text}]}}
 
 
 def answering(answer):

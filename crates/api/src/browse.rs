@@ -236,6 +236,49 @@ pub struct Sample {
     pub unit: Option<String>,
 }
 
+/// What a metric was over a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricSeries {
+    /// Empty for the environment itself.
+    pub service: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// Seconds since 1970.
+    pub times: Vec<f64>,
+    pub values: Vec<f64>,
+}
+
+/// A rule that says when something is wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertRule {
+    pub group: String,
+    pub name: String,
+    pub expression: String,
+    /// Seconds for which the expression must hold.
+    pub for_s: f64,
+    /// `inactive`, `pending`, `firing` or `unknown`.
+    pub state: String,
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    pub alerts: Vec<Alert>,
+    /// Why it cannot be evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a rule has found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Alert {
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    pub value: String,
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+}
+
 fn page() -> u32 {
     100
 }

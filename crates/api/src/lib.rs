@@ -29,8 +29,8 @@ pub use backup::{
     Backup, BackupFile, BackupPart, Backups, Compared, Content, Drill, RestoreRequest, Restored, TransferRequest, Transferred,
 };
 pub use browse::{
-    Column, DataGroup, DataGroupKind, DataItem, DataItemKind, Metrics, MetricsRequest, Outline, OutlineRequest, ProduceRequest, Produced,
-    QueryRequest, Rows, RowsRequest, Sample, Sort, Span, Trace, Traces, TracesRequest,
+    Alert, AlertRule, Column, DataGroup, DataGroupKind, DataItem, DataItemKind, MetricSeries, Metrics, MetricsRequest, Outline,
+    OutlineRequest, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Sample, Sort, Span, Trace, Traces, TracesRequest,
 };
 pub use bundle::{BundleFile, BundleRequest};
 pub use chaos::{
@@ -56,7 +56,7 @@ pub use request::{
     LogsRequest, MoveRequest, NamedRequest, Removed, ServicesRequest, ShellVariables, TakeOverRequest, TakenOver, TakenVolume, UpRequest,
     Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
-pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, Verdict, WorkloadResult};
+pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, RunAbout, RunService, Verdict, WorkloadResult};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
 pub use target::{EnvironmentTarget, is_instance_name};
 pub use ui::{UiAddress, UiOpened, UiRequest};

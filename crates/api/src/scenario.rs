@@ -67,6 +67,36 @@ pub struct Report {
     /// The directory with the journal, the plan and the operation logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
+    /// What was run, when and on what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<RunAbout>,
+}
+
+/// What a reader of a report has to know of its run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunAbout {
+    /// The scenario's own description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    pub began_at: String,
+    pub ended_at: String,
+    pub project: String,
+    pub instance: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The version of devenv.
+    pub devenv: String,
+    pub services: Vec<RunService>,
+}
+
+/// A service as it was when the run began.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunService {
+    pub name: String,
+    pub kind: String,
+    /// `None` for a process on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -130,6 +160,9 @@ pub struct WorkloadResult {
     /// Operations in each tenth of a second from the start of the run: successes and failures.
     #[serde(default)]
     pub tenths: Vec<(u32, u32)>,
+    /// Latency of the successes in each tenth of a second, in milliseconds: the median, and that of the slowest. `None` without a success.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latency_ms: Vec<Option<(f64, f64)>>,
 }
 
 impl Verdict {

@@ -23,6 +23,7 @@ mod recovery;
 pub mod report;
 mod run_context;
 mod runner;
+pub mod runs;
 mod scenario;
 mod shrink;
 mod stats;

@@ -186,6 +186,7 @@ impl Run<'_> {
                 p50_ms: stats::percentile(&samples, 0.5),
                 p99_ms: stats::percentile(&samples, 0.99),
                 tenths: stats::tenths(&samples),
+                latency_ms: stats::latency_ms(&samples),
             }
         };
         self.pool.workers.iter().map(result).collect()

@@ -186,6 +186,7 @@ fn unjudged(scenario: &Scenario, plan: &ChaosPlan, why: String, timeline: Vec<Ev
         plan: Some(plan.clone()),
         prober_period_ms: prober::PERIOD.as_millis() as u64,
         directory: None,
+        about: None,
     }
 }
 
@@ -259,6 +260,7 @@ impl Run<'_> {
             plan: Some(self.plan.clone()),
             prober_period_ms: prober::PERIOD.as_millis() as u64,
             directory: None,
+            about: None,
         }
     }
 

@@ -103,6 +103,20 @@ pub(crate) fn tenths(samples: &[Sample]) -> Vec<(u32, u32)> {
     tenths
 }
 
+/// The median and the slowest of the successes in each tenth of a second, in milliseconds.
+pub(crate) fn latency_ms(samples: &[Sample]) -> Vec<Option<(f64, f64)>> {
+    let tenth = |sample: &Sample| sample.at_us / 100_000;
+    let mut latency = Vec::new();
+    for samples in samples.chunk_by(|one, next| tenth(one) == tenth(next)) {
+        let at = tenth(&samples[0]) as usize;
+        if latency.len() <= at {
+            latency.resize(at + 1, None);
+        }
+        latency[at] = percentile(samples, 0.5).zip(percentile(samples, 1.0));
+    }
+    latency
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +129,9 @@ mod tests {
         assert_eq!(percentile(&samples, 0.0), Some(1.0));
         assert_eq!(percentile(&samples, 1.0), Some(99.0));
         assert_eq!(tenths(&samples)[..2], [(9, 1), (9, 1)]);
+        assert_eq!(latency_ms(&samples)[..2], [Some((5.0, 9.0)), Some((15.0, 19.0))]);
+        let late = [Sample { at_us: 210_000, took_us: 1000, ok: true }, Sample { at_us: 310_000, took_us: 1, ok: false }];
+        assert_eq!(latency_ms(&late), [None, None, Some((1.0, 1.0)), None]);
         assert_eq!((ok_ratio(&[]), percentile(&[], 0.5)), (None, None));
     }
 }

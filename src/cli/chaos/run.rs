@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,10 +11,15 @@ use std::{
 use async_trait::async_trait;
 use devenv_api::{
     ApiError, ChaosPlan, Client, ClientError, EnvironmentTarget, ErrorCode, Event, Fault, FaultsRequest, HealRequest, Impairments,
-    ImpairmentsRequest, InjectRequest, OperationRequest, Report, Status, VariablesFor, VariablesRequest, Verdict,
+    ImpairmentsRequest, InjectRequest, OperationRequest, Report, RunAbout, RunService, Service, Status, VariablesFor, VariablesRequest,
+    Verdict,
 };
-use devenv_chaos::{DaemonApi, InjectOrder, Inputs, RunError, Scenario, report};
+use devenv_chaos::{
+    DaemonApi, InjectOrder, Inputs, RunError, Scenario, report,
+    runs::{self, RunRecord},
+};
 
+use super::run_environment::RunEnvironment;
 use crate::{
     cli::{
         Outcome,
@@ -64,8 +68,6 @@ pub(crate) struct Arguments {
     yes: bool,
 }
 
-/// The number of runs without `--report` that are kept.
-const KEPT: usize = 20;
 /// The largest file that `--plan` reads, in bytes.
 const LARGEST_PLAN: u64 = 16 << 20;
 /// The time limit to heal after an interruption; afterwards the faults' own durations end them.
@@ -170,7 +172,20 @@ async fn one(
     environment: &RunEnvironment,
     session: &Session,
 ) -> Result<(Report, PathBuf), Failure> {
-    let (run, directory) = environment.new_run().map_err(|error| internal("cannot create a directory for the run", error))?;
+    let failed = |error: io::Error| internal("cannot create a directory for the run", error);
+    let (run, directory) = environment.new_run().map_err(failed)?;
+    let status = daemon_api.status().await?;
+    let record = RunRecord {
+        run: run.clone(),
+        scenario: scenario.name.clone(),
+        seed: plan.seed,
+        project: daemon_api.target.project.clone(),
+        instance: daemon_api.target.instance.clone(),
+        began_at: jiff::Timestamp::now().to_string(),
+        pid: std::process::id(),
+        end: None,
+    };
+    runs::begin(&directory, &record).map_err(failed)?;
     let listener = |event: &Event| session.printer.say(report::line(event));
     let inputs = Inputs { scenario, plan, daemon_api, directory: &directory, run: &run, listener: &listener };
     let mut report = devenv_chaos::run(inputs).await.map_err(|error| match error {
@@ -180,7 +195,24 @@ async fn one(
         RunError::Journal(ref source) => internal(&error.to_string(), source),
     })?;
     report.directory = Some(directory.display().to_string());
+    let ended_at = jiff::Timestamp::now().to_string();
+    report.about = Some(about(scenario, &record, &ended_at, status));
+    runs::end(&directory, &record, &report, ended_at).map_err(|error| internal("cannot keep the report", error))?;
     Ok((report, directory))
+}
+
+fn about(scenario: &Scenario, record: &RunRecord, ended_at: &str, status: Status) -> RunAbout {
+    let service = |service: Service| RunService { name: service.name, kind: service.kind, image: service.image };
+    RunAbout {
+        description: scenario.description.clone(),
+        began_at: record.began_at.clone(),
+        ended_at: ended_at.to_owned(),
+        project: record.project.clone(),
+        instance: record.instance.clone(),
+        profile: status.profile,
+        devenv: env!("CARGO_PKG_VERSION").to_owned(),
+        services: status.services.into_iter().map(service).collect(),
+    }
 }
 
 /// Leaves out entries one by one as long as the rest still fails.
@@ -228,51 +260,6 @@ fn write(report: &Report, directory: &Path, into: &Path) -> io::Result<()> {
     write("report.html", report::html(report).as_bytes())?;
     write("junit.xml", report::junit(report).as_bytes())?;
     write("journal.ndjson", &fs::read(directory.join("journal.ndjson"))?)
-}
-
-/// The directory of the runs of one environment, of which one runs at a time.
-struct RunEnvironment {
-    directory: PathBuf,
-    _lock: fs::File,
-}
-
-impl RunEnvironment {
-    fn take(paths: &Paths, target: &EnvironmentTarget) -> Result<Self, ApiError> {
-        let failed = |error: io::Error| internal("cannot create the directory for runs", error);
-        let directory = paths.state.join("chaos");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
-        let name = devenv_chaos::lock_name(&target.project, &target.instance);
-        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(name)).map_err(failed)?;
-        lock.try_lock().map_err(|_| {
-            ApiError::new(ErrorCode::Conflict, "another scenario is running in this environment").hint("use another `--instance`")
-        })?;
-        Ok(Self { directory, _lock: lock })
-    }
-
-    /// A name that no other run has, and its directory.
-    fn new_run(&self) -> io::Result<(String, PathBuf)> {
-        self.forget();
-        loop {
-            let run: String = std::iter::repeat_with(|| char::from(b'a' + rand::random_range(0..26))).take(6).collect();
-            let directory = self.directory.join(&run);
-            match fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Ok(()) => return Ok((run, directory)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Removes all but the newest runs; one that cannot be removed stays.
-    fn forget(&self) {
-        let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut runs: Vec<_> = entries.filter(|path| path.is_dir()).filter_map(|path| Some((made(&path)?, path))).collect();
-        runs.sort();
-        for (_, path) in runs.iter().rev().skip(KEPT - 1) {
-            let _ = fs::remove_dir_all(path);
-        }
-    }
 }
 
 /// The daemon, restarted if it is lost: the run continues, and the next daemon knows what was injected.

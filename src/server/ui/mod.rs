@@ -1,11 +1,13 @@
 //! The page in the browser, on a listener of its own that lives as long as the connection of `devenv ui`.
 //!
 //! Every request passes [`session::guard`] before anything else. The files of the page come from [`assets`], what is live from [`live`],
-//! and everything else from the routes of the socket that [`forward`] allows. The page never gets what a client of the socket cannot get.
+//! scenarios from [`scenarios`], the past of metrics from [`metrics`], and everything else from the routes of the socket that [`forward`] allows. The page never gets what a client of the socket cannot get.
 
 mod assets;
 mod forward;
 mod live;
+mod metrics;
+mod scenarios;
 mod session;
 
 use std::{
@@ -34,6 +36,8 @@ struct Page {
     router: Router,
     session: Session,
     target: EnvironmentTarget,
+    /// Scenarios.
+    asked: Arc<scenarios::Asked>,
     /// Cancelled with the connection of `devenv ui`, and with the daemon.
     end: CancellationToken,
 }
@@ -49,7 +53,14 @@ pub(super) async fn open(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     let session = Session::new(address, request.session);
     let opened = UiOpened { url: session.url(), port: address.port(), session: session.cookie().to_owned() };
     let end = daemon.stop.child_token();
-    let page = Arc::new(Page { router: router(daemon.clone()), daemon: daemon.clone(), session, target: request.target, end: end.clone() });
+    let page = Arc::new(Page {
+        router: router(daemon.clone()),
+        daemon: daemon.clone(),
+        session,
+        target: request.target,
+        asked: Arc::default(),
+        end: end.clone(),
+    });
     let server = axum::serve(listener, routes(page)).with_graceful_shutdown(end.clone().cancelled_owned());
     let (served, ended) = (end.clone(), end.clone());
     daemon.environments.look_after(async move {
@@ -79,6 +90,13 @@ fn routes(page: Arc<Page>) -> Router {
         .route("/api/live", routing::post(live::live))
         .route("/api/logs", routing::post(live::logs))
         .route("/api/faults", routing::post(faults))
+        .route("/api/chaos/scenarios", routing::post(scenarios::scenarios))
+        .route("/api/chaos/runs", routing::post(scenarios::known_runs))
+        .route("/api/chaos/report", routing::post(scenarios::report))
+        .route("/api/chaos/run", routing::post(scenarios::run))
+        .route("/api/chaos/end", routing::post(scenarios::end))
+        .route("/api/metrics/history", routing::post(metrics::history))
+        .route("/api/metrics/alerts", routing::post(metrics::alerts))
         .route("/api/variables", routing::post(forward::variables))
         .route("/api/v1/{*path}", routing::post(forward::forward))
         .route_layer(middleware::map_response(forward::refusals))

@@ -2,18 +2,21 @@
 
 use std::fmt::Write;
 
-use devenv_api::{Report, Verdict, WorkloadResult};
+use devenv_api::{Report, RunAbout, Verdict, WorkloadResult};
 
 use super::{Span, escaped, spans, zero};
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--good:#2e7d32;--bad:#c62828;--open:#b26a00;--line:#8884;--soft:#8882}\
-body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em}\
+:root{color-scheme:light dark;--ground:#fff;--ink:#1c2321;--good:#1a6b3c;--bad:#b3261e;--open:#855400;--band:#e69500;--line:#8884;--soft:#8882;--plot:#2b5fa8}\
+@media(prefers-color-scheme:dark){:root{--ground:#121615;--ink:#e4eae7;--good:#77d39a;--bad:#ff9a90;--open:#e3b45c;--plot:#8bb8f5}}\
+*{box-sizing:border-box}body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;background:var(--ground);color:var(--ink);overflow-wrap:anywhere}\
 h1{font-size:1.5em}h2{font-size:1.1em;margin-top:2em}\
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid var(--line);vertical-align:top}\
-td.n{text-align:right;font-variant-numeric:tabular-nums}\
+dl{display:grid;grid-template-columns:fit-content(40%) minmax(0,1fr);gap:.2em 1em}dt{opacity:.75}dd{margin:0}\
+.scroll{overflow-x:auto;max-width:100%}\
+table{border-collapse:collapse;width:100%;overflow-wrap:normal}th,td{text-align:left;padding:.3em .6em;border-bottom:1px solid var(--line);vertical-align:top}\
+td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
 .pass{color:var(--good)}.fail{color:var(--bad);font-weight:bold}.unknown{color:var(--open);font-weight:bold}\
-svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:currentColor}\
+svg{display:block;width:100%;min-width:620px;height:auto;font:11px system-ui,sans-serif}svg text{fill:currentColor}\
 .reason{border-left:4px solid var(--bad);padding:.2em 1em;background:var(--soft)}\
 code{font-size:.92em}";
 
@@ -22,6 +25,10 @@ const WIDTH: f64 = 1000.0;
 const MARGIN: f64 = 130.0;
 const ROW: f64 = 26.0;
 const CHART: f64 = 56.0;
+/// Between two charts, for the name of the lower one.
+const GAP: f64 = 18.0;
+/// Characters of a name that fit in the margin.
+const LONGEST_NAME: usize = 19;
 
 pub fn html(report: &Report) -> String {
     let mut page = String::new();
@@ -34,6 +41,9 @@ pub fn html(report: &Report) -> String {
         verdict = report.verdict
     );
     let healed = if report.healed { "all faults are undone" } else { "<span class=\"fail\">some faults are not undone</span>" };
+    if let Some(about) = &report.about {
+        self::about(&mut page, about);
+    }
     let _ = writeln!(page, "<p>Seed {}; {healed}; services were probed every {} ms.</p>", report.seed, report.prober_period_ms);
     if let Some(reason) = &report.reason {
         let _ = writeln!(page, "<p class=\"reason\">{}</p>", escaped(reason).replace("; ", "<br>"));
@@ -48,15 +58,42 @@ pub fn html(report: &Report) -> String {
     page
 }
 
-/// Faults as bars, the workloads' operations below them, on one time axis.
+/// What was run, when and on what.
+fn about(page: &mut String, about: &RunAbout) {
+    if let Some(description) = &about.description {
+        let _ = writeln!(page, "<p>{}</p>", escaped(description));
+    }
+    let time = |text: &str| text.parse::<jiff::Timestamp>();
+    let began = time(&about.began_at).map_or_else(|_| about.began_at.clone(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let took = time(&about.began_at).ok().zip(time(&about.ended_at).ok()).map(|(began, ended)| ended.duration_since(began).as_secs());
+    let took = took.map(|seconds| format!(", took {seconds} s")).unwrap_or_default();
+    let profile = about.profile.as_ref().map(|profile| format!(", profile {profile}")).unwrap_or_default();
+    let instance = if about.instance == "default" { String::new() } else { format!(", instance {}", about.instance) };
+    page.push_str("<dl>");
+    for (name, value) in
+        [("Run", format!("{began}{took}")), ("Project", format!("{}{instance}{profile}", about.project)), ("devenv", about.devenv.clone())]
+    {
+        let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", escaped(&value));
+    }
+    for service in &about.services {
+        let image = service.image.as_ref().map(|image| format!(", {image}")).unwrap_or_default();
+        let _ = write!(page, "<dt>{}</dt><dd>{}{}</dd>", escaped(&service.name), escaped(&service.kind), escaped(&image));
+    }
+    page.push_str("</dl>\n");
+}
+
+/// Faults as bars and as bands behind what the workloads did: operations and latency, on one time axis.
 fn drawing(page: &mut String, report: &Report) {
     let spans = spans(report);
     let lead_ms = lead_ms(report);
     let longest = report.workloads.iter().map(|workload| workload.tenths.len()).max().unwrap_or_default() as f64 * 100.0 - lead_ms;
     let last = spans.iter().filter_map(|span| span.ready_ms.or(span.healed_ms)).fold(longest, f64::max).max(1000.0);
     let axis = Axis { from: -lead_ms, to: last };
-    let height = 24.0 + ROW * spans.len() as f64 + (CHART + 18.0) * report.workloads.len() as f64 + 8.0;
-    let _ = writeln!(page, "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"faults and operations over time\">");
+    let height = 24.0 + ROW * spans.len() as f64 + (CHART + GAP) * charts(report) as f64 + 8.0;
+    let _ = writeln!(
+        page,
+        "<div class=\"scroll\"><svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"faults and operations over time\">"
+    );
     let step = step(last + lead_ms);
     let mut tick = (axis.from / step).ceil() * step;
     while tick <= axis.to {
@@ -69,18 +106,38 @@ fn drawing(page: &mut String, report: &Report) {
         tick += step;
     }
     let mut y = 24.0;
+    let top = y + ROW * spans.len() as f64;
+    for span in &spans {
+        let (from, to) = (axis.x(span.from_ms), axis.x(span.healed_ms.unwrap_or(span.from_ms)));
+        let _ = writeln!(
+            page,
+            "<rect x=\"{from:.1}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"{:.0}\" fill=\"var(--band)\" opacity=\".16\"/>",
+            (to - from).max(2.0),
+            height - top
+        );
+    }
     for span in &spans {
         bar(page, span, &axis, y);
         y += ROW;
     }
     for workload in &report.workloads {
         chart(page, workload, lead_ms, &axis, y);
-        y += CHART + 18.0;
+        y += CHART + GAP;
+        if !workload.latency_ms.is_empty() {
+            latency(page, workload, lead_ms, &axis, y);
+            y += CHART + GAP;
+        }
     }
     page.push_str(
-        "</svg>\n<p>Orange: fault active. Red: service not ready. Below: acknowledged operations, and failed ones in red, per \
-        tenth of a second.</p>\n",
+        "</svg></div>\n<p>Orange: fault active. Red: service not ready. Below, for each tenth of a second: acknowledged operations, \
+        and failed ones in red; then the latency of the acknowledged ones, on a logarithmic scale: the median as a line, the slowest as \
+        dots.</p>\n",
     );
+}
+
+/// The number of charts below the faults.
+fn charts(report: &Report) -> usize {
+    report.workloads.iter().map(|workload| if workload.latency_ms.is_empty() { 1 } else { 2 }).sum()
 }
 
 struct Axis {
@@ -106,9 +163,10 @@ fn bar(page: &mut String, span: &Span<'_>, axis: &Axis, y: f64) {
     );
     let _ = writeln!(
         page,
-        "<g><title>{tooltip}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>",
+        "<g><title>{tooltip}</title><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{}</text>",
         MARGIN - 8.0,
-        y + 13.0
+        y + 13.0,
+        short(span.id)
     );
     let healed = span.healed_ms.unwrap_or(span.from_ms);
     let ready = span.ready_ms.unwrap_or(axis.to).max(span.from_ms);
@@ -132,7 +190,7 @@ fn chart(page: &mut String, workload: &WorkloadResult, lead_ms: f64, axis: &Axis
         "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{}</text><text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{:.0}/s</text>",
         MARGIN - 8.0,
         y + CHART - 4.0,
-        escaped(&workload.name),
+        short(&workload.name),
         MARGIN - 8.0,
         y + 12.0,
         most * 10.0
@@ -158,6 +216,44 @@ fn chart(page: &mut String, workload: &WorkloadResult, lead_ms: f64, axis: &Axis
         writeln!(page, "<line x1=\"{MARGIN}\" x2=\"{:.0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--line)\"/>", WIDTH - 10.0, y + CHART);
 }
 
+/// From the fastest to the slowest of the workload. A line ends where nothing succeeded.
+fn latency(page: &mut String, workload: &WorkloadResult, lead_ms: f64, axis: &Axis, y: f64) {
+    let known = workload.latency_ms.iter().flatten();
+    let (low, high) = known.fold((f64::MAX, 0.0_f64), |(low, high), (median, slowest)| (low.min(*median), high.max(*slowest)));
+    let (low, high) = (low.clamp(0.01, 1e9), high.clamp(0.02, 1e9));
+    let height = |ms: f64| y + CHART - CHART * (ms.clamp(low, high) / low).ln() / (high / low).ln().max(0.1);
+    let (right, base) = (MARGIN - 8.0, y + CHART - 4.0);
+    for (text, at) in [(format!("{high:.0} ms"), y + 12.0), (format!("latency {low:.1} ms"), base)] {
+        let _ = writeln!(page, "<text x=\"{right:.0}\" y=\"{at:.0}\" text-anchor=\"end\">{text}</text>");
+    }
+    let (mut line, mut dots, mut is_drawing) = (String::new(), String::new(), false);
+    for (index, latency) in workload.latency_ms.iter().enumerate() {
+        let x = axis.x(index as f64 * 100.0 - lead_ms);
+        if let Some((median, slowest)) = latency {
+            let _ = write!(line, "{}{x:.1} {:.1}", if is_drawing { 'L' } else { 'M' }, height(*median));
+            let _ = write!(dots, "M{x:.1} {:.1}h.1", height(*slowest));
+        }
+        is_drawing = latency.is_some();
+    }
+    let path = |d: &str, width: f64, opacity: f64| {
+        format!(
+            "<path d=\"{d}\" stroke=\"var(--plot)\" stroke-width=\"{width}\" opacity=\"{opacity}\" stroke-linecap=\"round\" fill=\"none\"/>\n"
+        )
+    };
+    page.push_str(&path(&line, 1.5, 1.0));
+    page.push_str(&path(&dots, 2.5, 0.5));
+    let _ =
+        writeln!(page, "<line x1=\"{MARGIN}\" x2=\"{:.0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"var(--line)\"/>", WIDTH - 10.0, y + CHART);
+}
+
+/// A name for the margin.
+fn short(name: &str) -> String {
+    if name.chars().count() <= LONGEST_NAME {
+        return escaped(name);
+    }
+    escaped(&name.chars().take(LONGEST_NAME - 1).chain(['…']).collect::<String>())
+}
+
 /// How long the workloads ran before the timeline began.
 fn lead_ms(report: &Report) -> f64 {
     let first = report.timeline.first().and_then(|event| event.time.parse::<jiff::Timestamp>().ok());
@@ -171,7 +267,7 @@ fn step(span_ms: f64) -> f64 {
 }
 
 fn checks(page: &mut String, report: &Report) {
-    page.push_str("<h2>Checks</h2>\n<table><tr><th>Check</th><th>Verdict</th><th></th></tr>\n");
+    page.push_str("<h2>Checks</h2>\n<div class=\"scroll\"><table><tr><th>Check</th><th>Verdict</th><th></th></tr>\n");
     for check in &report.checks {
         let _ = writeln!(
             page,
@@ -181,12 +277,12 @@ fn checks(page: &mut String, report: &Report) {
             escaped(&check.detail)
         );
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></div>\n");
 }
 
 fn recovery(page: &mut String, report: &Report) {
     page.push_str(
-        "<h2>Recovery</h2>\n<table><tr><th>Fault</th><th>Service</th><th>Effect seen after</th><th>First \
+        "<h2>Recovery</h2>\n<div class=\"scroll\"><table><tr><th>Fault</th><th>Service</th><th>Effect seen after</th><th>First \
             error</th><th>Undone</th><th>Ready</th><th>Work resumed</th><th>Full speed</th></tr>\n",
     );
     for recovery in &report.recovery {
@@ -204,12 +300,12 @@ fn recovery(page: &mut String, report: &Report) {
         }
         page.push_str("</tr>\n");
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></div>\n");
 }
 
 fn workloads(page: &mut String, report: &Report) {
     page.push_str(
-        "<h2>Workloads</h2>\n<table><tr><th>Workload</th><th>on</th><th>attempted</th><th>acknowledged</th><th>refused</th><th>unknown</th><th>p50</th><th>p99</th></tr>\n",
+        "<h2>Workloads</h2>\n<div class=\"scroll\"><table><tr><th>Workload</th><th>on</th><th>attempted</th><th>acknowledged</th><th>refused</th><th>unknown</th><th>p50</th><th>p99</th></tr>\n",
     );
     for workload in &report.workloads {
         let class = if workload.acknowledged == 0 { Verdict::Unknown.as_str() } else { "" };
@@ -228,11 +324,11 @@ fn workloads(page: &mut String, report: &Report) {
             time(workload.p99_ms)
         );
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></div>\n");
 }
 
 fn events(page: &mut String, report: &Report) {
-    page.push_str("<h2>Journal</h2>\n<table>\n");
+    page.push_str("<h2>Journal</h2>\n<div class=\"scroll\"><table>\n");
     for event in &report.timeline {
         let at = event.data.get("at_ms").and_then(serde_json::Value::as_i64);
         let at = at.map(|at| format!("{:+.2} s", at as f64 / 1000.0)).unwrap_or_default();
@@ -243,5 +339,5 @@ fn events(page: &mut String, report: &Report) {
             escaped(&event.message)
         );
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></div>\n");
 }

@@ -9,6 +9,8 @@ pub use junit::junit;
 pub use words::{line, words};
 
 use devenv_api::Report;
+#[cfg(test)]
+pub(crate) use tests::sample;
 
 /// What happened to one fault, for a table or a chart. Milliseconds of the timeline.
 struct Span<'a> {
@@ -77,13 +79,13 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use devenv_api::{CheckResult, Event, Fault, Recovery, Verdict, Witness, WorkloadResult};
+mod tests {
+    use devenv_api::{CheckResult, Event, Fault, Recovery, RunAbout, RunService, Verdict, Witness, WorkloadResult};
     use serde_json::json;
 
     use super::*;
 
-    pub(super) fn sample() -> Report {
+    pub(crate) fn sample() -> Report {
         let event = |sequence, time: &str, kind: &str, service: Option<&str>, message: &str, at_ms: i64| Event {
             sequence,
             time: format!("2026-11-20T10:00:{time}Z"),
@@ -149,10 +151,21 @@ pub(super) mod tests {
                 p50_ms: Some(0.4),
                 p99_ms: Some(2.0),
                 tenths: vec![(20, 0), (20, 0), (0, 5), (20, 0)],
+                latency_ms: vec![Some((0.4, 1.0)), Some((0.5, 2.0)), None, Some((0.4, 900.0))],
             }],
             plan: None,
             prober_period_ms: 20,
             directory: None,
+            about: Some(RunAbout {
+                description: Some("The cache loses <power>.".to_owned()),
+                began_at: "2026-11-20T09:59:58.000000Z".to_owned(),
+                ended_at: "2026-11-20T10:00:09.400000Z".to_owned(),
+                project: "/home/me/shop".to_owned(),
+                instance: "default".to_owned(),
+                profile: Some("shop".to_owned()),
+                devenv: "0.1.0".to_owned(),
+                services: vec![RunService { name: "cache".to_owned(), kind: "redis".to_owned(), image: Some("redis:7.4.1".to_owned()) }],
+            }),
         }
     }
 
@@ -198,6 +211,19 @@ pub(super) mod tests {
             </testsuite>
         </testsuites>
         "#);
+    }
+
+    #[test]
+    fn the_page_says_what_was_run_when_and_on_what_and_plots_latency() {
+        let page = html(&sample());
+        for part in
+            ["The cache loses &lt;power&gt;.", "2026-11-20 09:59:58 UTC", "11 s", "/home/me/shop", "0.1.0", "redis:7.4.1", "latency"]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+        // A report of a former version says nothing of it.
+        let former = html(&Report { about: None, ..sample() });
+        assert!(former.contains("jobs.lost") && !former.contains("redis:7.4.1"));
     }
 
     #[test]

@@ -7,17 +7,20 @@ mod real_tests;
 
 use std::time::Duration;
 
-use devenv_api::{Column, DataGroup, Outline, Produced, Rows, Sort, Traces};
+use devenv_api::{AlertRule, Column, DataGroup, MetricSeries, Outline, Produced, Rows, Sort, Traces};
 use devenv_spec::{Probe, ServiceSpec};
 use tokio::time::timeout;
 
-pub use crate::capability::{Browse, BrowseError, NewRecord, ProvisionContext, ReadQuery, RowsPage, TraceQuery};
-use crate::capability::{ServiceKind, TraceSource};
+pub use crate::capability::{Browse, BrowseError, MetricsQuery, NewRecord, ProvisionContext, ReadQuery, RowsPage, TraceQuery};
+use crate::capability::{MetricHistory, ServiceKind, TraceSource};
 
 /// The most rows of one answer.
 pub const MOST_ROWS: u32 = 500;
 /// The most traces of one answer.
 pub const MOST_TRACES: u32 = 100;
+/// The most metrics of one question about the past.
+const MOST_METRICS: usize = 100;
+const LONGEST_PAST: Duration = Duration::from_hours(24 * 7);
 /// The most items of one group of an outline.
 pub(crate) const MOST_ITEMS: usize = 1000;
 /// The rows beyond which no page begins: servers of queues and keys read everything before it.
@@ -67,6 +70,28 @@ pub async fn traces<'a>(services: impl IntoIterator<Item = &'a ServiceSpec>, que
     let mut query = query.clone();
     query.limit = query.limit.clamp(1, MOST_TRACES);
     Some(in_time(source.traces(service, &query)).await)
+}
+
+/// The past of metrics, from the first of these services that keeps it; `None` if none does.
+pub async fn metric_series<'a>(
+    services: impl IntoIterator<Item = &'a ServiceSpec>,
+    query: &MetricsQuery,
+) -> Option<Result<Vec<MetricSeries>, BrowseError>> {
+    let (service, history) = keeps_metrics(services)?;
+    let mut query = query.clone();
+    query.names.truncate(MOST_METRICS);
+    query.over = query.over.min(LONGEST_PAST);
+    Some(in_time(history.series(service, &query)).await)
+}
+
+/// The alert rules of the first of these services that has some; `None` if none can.
+pub async fn alert_rules<'a>(services: impl IntoIterator<Item = &'a ServiceSpec>) -> Option<Result<Vec<AlertRule>, BrowseError>> {
+    let (service, history) = keeps_metrics(services)?;
+    Some(in_time(history.alert_rules(service)).await)
+}
+
+fn keeps_metrics<'a>(services: impl IntoIterator<Item = &'a ServiceSpec>) -> Option<(&'a ServiceSpec, &'static dyn MetricHistory)> {
+    services.into_iter().find_map(|service| Some((service, kind_of(service, ServiceKind::metric_history)?)))
 }
 
 fn browsed(service: &ServiceSpec) -> Result<&'static dyn Browse, BrowseError> {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use devenv_api::{DataGroup, Produced, Rows, Sort, Traces};
+use devenv_api::{AlertRule, DataGroup, MetricSeries, Produced, Rows, Sort, Traces};
 use devenv_secrets::SecretError;
 use devenv_spec::ServiceSpec;
 
@@ -32,6 +32,14 @@ pub trait Browse: Send + Sync {
 #[async_trait]
 pub trait TraceSource: Send + Sync {
     async fn traces(&self, service: &ServiceSpec, query: &TraceQuery) -> Result<Traces, BrowseError>;
+}
+
+/// The past of metrics that one kind of server keeps, and its alert rules.
+#[async_trait]
+pub trait MetricHistory: Send + Sync {
+    async fn series(&self, service: &ServiceSpec, query: &MetricsQuery) -> Result<Vec<MetricSeries>, BrowseError>;
+
+    async fn alert_rules(&self, service: &ServiceSpec) -> Result<Vec<AlertRule>, BrowseError>;
 }
 
 /// A part of an item's rows.
@@ -76,6 +84,16 @@ pub struct TraceQuery {
     pub min_duration: Option<Duration>,
     pub tags: BTreeMap<String, String>,
     pub limit: u32,
+}
+
+/// Which metrics are wanted.
+#[derive(Debug, Clone)]
+pub struct MetricsQuery {
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub until_s: u64,
+    /// The time before that.
+    pub over: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]

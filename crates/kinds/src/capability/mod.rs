@@ -28,7 +28,7 @@ mod workload;
 
 pub use asker::{AddressError, Asker, Line, Silent, Variables};
 pub use backup::{Arrived, BackupError, Backups, Dumped, DumpedFile, Restores, ServerSite, Staged, StagedRestore, VolumeRestore, Way};
-pub use browse::{Browse, BrowseError, NewRecord, ReadQuery, RowsPage, TraceQuery, TraceSource};
+pub use browse::{Browse, BrowseError, MetricHistory, MetricsQuery, NewRecord, ReadQuery, RowsPage, TraceQuery, TraceSource};
 pub use diagnosis::{Cause, Place};
 pub use faults::{Effect, FaultSite, Faults};
 pub use files::{FileField, FileUse};
@@ -70,6 +70,7 @@ macro_rules! ability {
     (metrics of $kind:expr) => { $crate::capability::ability!(metrics: MetricSource = $kind); };
     (browse of $kind:expr) => { $crate::capability::ability!(browse: Browse = $kind); };
     (trace_source of $kind:expr) => { $crate::capability::ability!(trace_source: TraceSource = $kind); };
+    (metric_history of $kind:expr) => { $crate::capability::ability!(metric_history: MetricHistory = $kind); };
     (faults of $kind:expr) => { $crate::capability::ability!(faults: Faults = $kind); };
     (workloads of $kind:expr) => { $crate::capability::ability!(workloads: Workloads = $kind); };
     ($name:ident: $ability:ident = $kind:expr) => {
@@ -140,6 +141,10 @@ pub trait ServiceKind: Send + Sync {
     }
 
     fn trace_source(&self) -> Option<&dyn TraceSource> {
+        None
+    }
+
+    fn metric_history(&self) -> Option<&dyn MetricHistory> {
         None
     }
 

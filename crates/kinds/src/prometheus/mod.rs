@@ -1,6 +1,7 @@
 //! Prometheus, scraping the environment's services.
 
 mod fields;
+mod history;
 mod rules;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ impl ServiceKind for PrometheusKind {
         include_str!("docs.md")
     }
 
-    abilities!(rules);
+    abilities!(rules, metric_history);
 
     fn files(&self) -> &'static [FileField] {
         const FILES: &[FileField] = &[FileField { path: &["rules"], used_for: FileUse::Text(&["yml", "yaml"]) }];
