@@ -7,10 +7,9 @@ use futures_util::{
     future::{join_all, ready},
     stream::FuturesUnordered,
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
-use super::{PostgresLeases, Shared};
+use super::{PostgresLeases, Shared, backlog::Share};
 use crate::{
     capability::LeaseError,
     postgres::provision::{identifier, literal},
@@ -20,8 +19,6 @@ use crate::{
 const DROPPING: usize = 64;
 /// Dropping waits until no database has been released for this long.
 const QUIET: Duration = Duration::from_millis(500);
-/// In mebibytes: if databases that wait to be dropped take more, dropping starts at once.
-const GATHERED: u64 = 64;
 /// How often what is in the way of a drop is cleared away.
 const TRIES: usize = 3;
 /// In mebibytes: the assumed size of a database of an earlier daemon.
@@ -31,8 +28,7 @@ const USUAL: u32 = 8;
 pub(super) struct PendingDrop {
     name: String,
     size: u32,
-    /// Its permit among the pending drops; `None` if none was available.
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Share,
 }
 
 impl PostgresLeases {
@@ -41,10 +37,8 @@ impl PostgresLeases {
         let shared = &self.shared;
         let pending = names.into_iter().map(|name| {
             let size = shared.alive().get(&name).copied().unwrap_or(USUAL);
-            // Taken now, so that the next caller sees what is left. Does not wait for one: if less is left, it takes that.
-            let share = size.min(shared.left.available_permits() as u32);
-            let share = shared.left.clone().try_acquire_many_owned(share).ok();
-            PendingDrop { name, size, _share: share }
+            // Added now, so that the next caller sees what is left.
+            PendingDrop { name, size, _share: shared.backlog.add(size) }
         });
         let pending: Vec<_> = pending.collect();
         shared.pending().extend(pending);
@@ -54,7 +48,7 @@ impl PostgresLeases {
             // The task that drops looks once more at the end, so that no database is left over.
             while !shared.pending().is_empty() {
                 let Ok(_guard) = shared.dropping.try_lock() else { return };
-                while shared.pending().iter().map(|pending| u64::from(pending.size)).sum::<u64>() < GATHERED {
+                while !shared.backlog.is_worth_dropping(shared.pending().iter().map(|pending| u64::from(pending.size)).sum()) {
                     if tokio::time::timeout(QUIET, shared.more.notified()).await.is_err() {
                         break;
                     }

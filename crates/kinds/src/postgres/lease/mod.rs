@@ -9,10 +9,11 @@
 //!
 //! The most expensive part is the checkpoint that every drop waits for: it writes each file of each database
 //! made since the last one to the disk, and copies made in the meantime take as long. So drops are collected until no client
-//! asks for a while or they take too much of the disk, because drops at the same time share a checkpoint; the newest copy
+//! asks for a while or they take too much of the disk ([`backlog`]), because drops at the same time share a checkpoint; the newest copy
 //! is granted first: it is used and dropped before any checkpoint has written it; and copies that are left are written
 //! as soon as no client asks, so that the first drops of the next tests do not wait for that.
 
+mod backlog;
 mod copied;
 mod drops;
 mod pool;
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use self::{
+    backlog::{Backlog, User},
     copied::Copied,
     drops::PendingDrop,
     pool::{DatabasePool, MAKING, Taken, UNUSED},
@@ -49,8 +51,6 @@ use crate::{
     provision::ProvisionContext,
 };
 
-/// In mebibytes: beyond that, new leases wait, because disks fill faster than they empty.
-const LEFT: u32 = 112;
 /// Copies made ahead are written to the disk when no client has asked for this long.
 const QUIET: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_mins(1);
@@ -74,9 +74,10 @@ impl Lessor for PostgresLeases {
 
     async fn take(&self, _: &str, database: Option<&str>, data: &str) -> Result<Box<dyn Part>, LeaseError> {
         let database = database.unwrap_or_default();
+        let user = self.shared.backlog.enter();
         let name = PostgresLeases::take(self, database, data).await?;
         let service = self.shared.sessions.service.clone();
-        Ok(Box::new(PrivateDatabase { leases: self.clone(), copy: Copied { service, database: database.to_owned(), name } }))
+        Ok(Box::new(PrivateDatabase { leases: self.clone(), copy: Copied { service, database: database.to_owned(), name }, _user: user }))
     }
 
     async fn sweep(&self) -> Result<(), LeaseError> {
@@ -88,6 +89,7 @@ impl Lessor for PostgresLeases {
 struct PrivateDatabase {
     leases: PostgresLeases,
     copy: Copied,
+    _user: User,
 }
 
 #[async_trait]
@@ -124,7 +126,7 @@ struct Shared {
     more: Notify,
     /// Held by the task that drops.
     dropping: tokio::sync::Mutex<()>,
-    left: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
     /// A client asks for a lease.
     asked: Notify,
     /// Held by the task that writes copies to the disk.
@@ -155,7 +157,7 @@ impl PostgresLeases {
             pending: Mutex::default(),
             more: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
-            left: Arc::new(Semaphore::new(LEFT as usize)),
+            backlog: Backlog::new(),
             asked: Notify::new(),
             writing: tokio::sync::Mutex::default(),
             work: TaskTracker::new(),
@@ -167,8 +169,8 @@ impl PostgresLeases {
     async fn take(&self, database: &str, data: &str) -> Result<String, LeaseError> {
         let shared = &self.shared;
         let taken = async {
-            // The semaphore is never closed; everything is dropped in the end.
-            drop(shared.left.acquire().await);
+            // Everything is dropped in the end.
+            shared.backlog.admits().await;
             let wanted = shared.database(database);
             shared.asked.notify_one();
             let pool = self.pool(wanted, data).await?;
