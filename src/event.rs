@@ -12,6 +12,7 @@ use std::{
 };
 
 pub(crate) use devenv_api::Event;
+use devenv_api::PhaseTiming;
 use devenv_spec::{EnvironmentId, ServiceName};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -68,6 +69,12 @@ impl NewEvent {
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.data.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// What led to it and how long each part took.
+    #[must_use]
+    pub(crate) fn timed(self, phases: &[PhaseTiming]) -> Self {
+        if phases.is_empty() { self } else { self.with("phases", serde_json::json!(phases)) }
     }
 
     /// The event that led to this one.

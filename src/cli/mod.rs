@@ -23,6 +23,7 @@ mod session;
 mod suggest;
 mod table;
 mod terminal;
+mod timings;
 
 // The commands.
 mod backup;

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use devenv_api::{ApiError, AskedBy, Client, ErrorCode, OperationKind, OperationMessage, OperationRequest, Submission};
+use devenv_api::{ApiError, AskedBy, Client, ErrorCode, Event, OperationKind, OperationMessage, OperationRequest, Submission};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -66,6 +66,16 @@ async fn cancel(client: &Client, id: &str) {
 
 /// Submits an operation, shows its progress, and returns its result.
 pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &Client, request: OperationRequest) -> Result<R, Failure> {
+    carry_out_and_hear(session, client, request, |_| {}).await
+}
+
+/// The same; `hear` gets the events of the environment in between.
+pub(super) async fn carry_out_and_hear<R: DeserializeOwned>(
+    session: &Session,
+    client: &Client,
+    request: OperationRequest,
+    mut hear: impl FnMut(&Event),
+) -> Result<R, Failure> {
     let under_way = &session.under_way;
     if let Some(signal) = under_way.signal() {
         return Err(Failure::Signal(signal));
@@ -90,6 +100,7 @@ pub(super) async fn carry_out<R: DeserializeOwned>(session: &Session, client: &C
                 }
             }
             OperationMessage::Event(event) => {
+                hear(&event);
                 progress.event(&event);
                 // From the first event of a service on, the environment is the one that comes up.
                 if event.service.is_some()

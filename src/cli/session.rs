@@ -29,6 +29,12 @@ impl Session {
         Self { global, printer, began: std::time::Instant::now(), under_way: UnderWay::default() }
     }
 
+    /// The same by the clock.
+    pub(crate) fn began_at(&self) -> jiff::Timestamp {
+        let passed = jiff::SignedDuration::try_from(self.began.elapsed()).unwrap_or_default();
+        jiff::Timestamp::now() - passed
+    }
+
     /// The project's directory, canonical: `--project`, else the nearest one with `profiles/`, else the current one.
     /// An error if other users can change it.
     pub(crate) fn project(&self) -> Result<PathBuf, ApiError> {

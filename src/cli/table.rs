@@ -254,6 +254,7 @@ mod tests {
             operations: Vec::new(),
             overridden: Vec::new(),
             project_gone: false,
+            timings: None,
         }
     }
 

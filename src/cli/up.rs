@@ -12,10 +12,11 @@ use super::{
     attach,
     exit::ExitStatus,
     failure::Failure,
-    operation::carry_out,
+    operation::carry_out_and_hear,
     project::{self, Selection},
     session::Session,
     table,
+    timings::{HeardEvents, waterfall},
 };
 
 /// Start the environment, and wait until everything is ready.
@@ -26,6 +27,8 @@ use super::{
 /// Example: devenv up shop --timeout 2m
 ///
 /// Example: devenv up -f compose.yaml web
+///
+/// Example: devenv up --timings
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -58,6 +61,9 @@ pub(crate) struct Options {
     /// Replace the containers and restart the processes, even if nothing has changed. Data is kept.
     #[arg(long)]
     force_recreate: bool,
+    /// Show where the time went: what each service did and when, what it waited for, and which services decided how long it took.
+    #[arg(long)]
+    timings: bool,
     /// Fail if an init script or seed has changed since it was applied.
     #[arg(long)]
     fail_on_drift: bool,
@@ -102,7 +108,16 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
         ..project::start_request(session, &selected.name, &selected.loaded, arguments.yes).await?
     };
     let client = session.client().await?;
-    let bring_up = bring_up(&client, &request, session);
+    let mut heard = HeardEvents::since(session.began_at());
+    let bring_up = async {
+        let brought_up = carry_out_and_hear(session, &client, OperationRequest::Up(request.clone()), |event| heard.event(event)).await;
+        if brought_up.is_err() && arguments.timings {
+            show_timings_of_failure(heard, &client, &request, session).await;
+            return brought_up;
+        }
+        let total = session.began.elapsed().as_millis() as u64;
+        brought_up.map(|status: Status| Status { timings: arguments.timings.then(|| heard.timings(&status.services, total)), ..status })
+    };
     let mut status = match arguments.timeout {
         None => bring_up.await?,
         Some(limit) => tokio::time::timeout(limit + GRACE, bring_up).await.map_err(|_| out_of_time(limit))??,
@@ -111,7 +126,7 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
         session.printer.say(format_args!("the profile overrides {}: it may not lead to this environment", status.overridden.join(", ")));
     }
     status.elapsed_ms.get_or_insert(session.began.elapsed().as_millis() as u64);
-    session.printer.result(&status, || table::endpoints(&status))?;
+    session.printer.result(&status, || text(&status))?;
     session.printer.flush()?;
     if let Some(elapsed) = status.elapsed_ms {
         session.printer.say(format_args!("{} after {}", status.phase, table::duration(elapsed)));
@@ -119,8 +134,27 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     Ok(client)
 }
 
-async fn bring_up(client: &Client, request: &UpRequest, session: &Session) -> Result<Status, Failure> {
-    carry_out(session, client, OperationRequest::Up(request.clone())).await
+fn text(status: &Status) -> String {
+    let endpoints = table::endpoints(status);
+    match &status.timings {
+        None => endpoints,
+        Some(timings) if endpoints.is_empty() => waterfall(timings, columns()),
+        Some(timings) => format!("{endpoints}\n\n{}", waterfall(timings, columns())),
+    }
+}
+
+/// Above the error: what was done until then.
+async fn show_timings_of_failure(heard: HeardEvents, client: &Client, request: &UpRequest, session: &Session) {
+    // A daemon that no longer answers is the error that follows.
+    if let Ok(status) = client.status(&request.target).await {
+        let timings = heard.timings(&status.services, session.began.elapsed().as_millis() as u64);
+        session.printer.say_block(&waterfall(&timings, columns()));
+    }
+}
+
+/// Of the terminal, else of a usual log.
+fn columns() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(100)
 }
 
 fn out_of_time(limit: Duration) -> Failure {

@@ -54,5 +54,6 @@ pub(crate) fn absent(environments: &Environments, target: &EnvironmentTarget) ->
         operations: Vec::new(),
         overridden: Vec::new(),
         project_gone: false,
+        timings: None,
     }
 }

@@ -47,6 +47,8 @@ use crate::{
 /// A service that has been ready for this long has proven itself: a later failure counts as a first attempt again.
 const PROVEN: Duration = Duration::from_secs(10);
 const COMMANDS: usize = 256;
+/// Ends of operations that are handled together: with hundreds of services, a view for each would take longer than the operations.
+const TOGETHER: usize = 64;
 
 /// The inputs of an environment's task.
 pub(crate) struct Setup {
@@ -111,8 +113,8 @@ struct Actor {
     cancels: HashMap<ServiceName, CancellationToken>,
     watchers: HashMap<ServiceName, AbortHandle>,
     /// Unbounded: a readiness check sends only a few messages.
-    news: mpsc::UnboundedSender<(ServiceName, ReadinessUpdate)>,
-    heard: mpsc::UnboundedReceiver<(ServiceName, ReadinessUpdate)>,
+    news: mpsc::UnboundedSender<(ServiceName, ReadinessUpdate, Instant)>,
+    heard: mpsc::UnboundedReceiver<(ServiceName, ReadinessUpdate, Instant)>,
     view: watch::Sender<View>,
     revision: u64,
     /// The record differs from the file on disk, in something that may be lost.
@@ -163,7 +165,7 @@ impl Outcome {
 enum Input {
     Command(Command),
     Ended(Outcome),
-    NewEvent(ServiceName, ReadinessUpdate),
+    NewEvent(ServiceName, ReadinessUpdate, Instant),
     Due,
     Stop,
     /// There is no sender any more: the environment was forgotten, with its record.
@@ -206,14 +208,32 @@ impl Actor {
                         // An aborted watcher; the runtime has logged a panic.
                         Err(_) => continue,
                     },
-                    Some((service, readiness)) = self.heard.recv() => Input::NewEvent(service, readiness),
+                    Some((service, readiness, at)) = self.heard.recv() => match readiness {
+                        // As above: only how long it took has become known.
+                        ReadinessUpdate::Provisioned | ReadinessUpdate::Scripted => {
+                            self.heard(&service, readiness, at);
+                            continue;
+                        }
+                        readiness => Input::NewEvent(service, readiness, at),
+                    },
                     () = async { tokio::time::sleep_until(wake.expect("guarded")).await }, if wake.is_some() => Input::Due,
                 };
             };
             match input {
                 Input::Command(command) => self.command(command),
-                Input::Ended(outcome) => self.ended(outcome),
-                Input::NewEvent(service, readiness) => self.heard(&service, readiness),
+                Input::Ended(outcome) => {
+                    self.ended(outcome);
+                    // Each is of another service, because none gets its next one before the plan is asked again.
+                    for _ in 1..TOGETHER {
+                        match self.operations.try_join_next() {
+                            Some(Ok(outcome)) => self.ended(outcome),
+                            // As above.
+                            Some(Err(_)) => {}
+                            None => break,
+                        }
+                    }
+                }
+                Input::NewEvent(service, readiness, at) => self.heard(&service, readiness, at),
                 Input::Due => {}
                 // Environments continue to run without a daemon; the next one adopts them.
                 Input::Stop => {

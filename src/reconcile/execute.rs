@@ -47,7 +47,7 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Evidence>;
 
     /// Waits until the service answers, provisions it, and checks that a client can work with it.
-    /// Returns the proof. `news` gets a message when the service answers and provisioning begins, and one for each change.
+    /// Returns the proof. `news` gets a message when the service answers, after each part of the work, and one for each change.
     async fn settle(
         &self,
         spec: &ServiceSpec,
@@ -58,8 +58,9 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// Runs what the profile wants to run in a container that is about to be stopped.
     async fn before_stop(&self, spec: &ServiceSpec, instance: &Instance);
 
-    /// Returns the reason when a ready service has stopped answering; never, if it keeps answering.
-    async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String;
+    /// Returns the reason when a ready service has stopped answering; never, if it keeps answering. `news` gets a message for each change
+    /// that was left for the time after it became ready.
+    async fn watch(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<ReadinessUpdate>) -> String;
 
     /// A start is about to happen. Returns its number.
     fn next_run(&self, service: &ServiceName) -> u32;
@@ -122,6 +123,10 @@ pub(crate) enum Leaving {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReadinessUpdate {
     Answered,
+    /// Its declarations hold; its scripts are next, if it has any.
+    Provisioned,
+    /// Its scripts are applied; the proof is next.
+    Scripted,
     Changed(String),
 }
 

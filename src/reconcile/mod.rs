@@ -17,6 +17,7 @@ mod handle;
 mod plan;
 mod state;
 mod swap;
+mod timeline;
 mod view;
 mod waits;
 

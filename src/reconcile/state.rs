@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use devenv_spec::{ServiceName, ServiceSpec, SpecHash};
 use indexmap::IndexMap;
 
+use super::timeline::Timeline;
 use crate::store::Goal;
 
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) enum Network {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) spec: ServiceSpec,
+    /// Of `spec`: it is compared at every input, and takes long to compute.
+    hash: SpecHash,
     /// Its instance's spec, if that is of another type than `spec` describes: a container instead of a process, or
     /// the other way round. It is stopped and removed according to that.
     pub(crate) former: Option<Box<ServiceSpec>>,
@@ -72,6 +75,8 @@ pub(crate) struct Service {
     pub(crate) held_back: Option<String>,
     /// The event that caused its current operation.
     pub(crate) cause: Option<u64>,
+    /// What it did since the last `up`.
+    pub(crate) timeline: Timeline,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +180,7 @@ pub(crate) enum Operation {
 impl Service {
     pub(crate) fn new(spec: ServiceSpec) -> Self {
         Self {
+            hash: spec.hash(),
             spec,
             former: None,
             wanted: DesiredState::Running,
@@ -196,12 +202,24 @@ impl Service {
             reloading: false,
             held_back: None,
             cause: None,
+            timeline: Timeline::default(),
         }
+    }
+
+    pub(crate) fn set_spec(&mut self, spec: ServiceSpec) {
+        self.hash = spec.hash();
+        self.spec = spec;
+    }
+
+    /// The files of its image changed.
+    pub(crate) fn set_content(&mut self, content: String) {
+        self.spec.set_content(content);
+        self.hash = self.spec.hash();
     }
 
     /// A service whose instance is not the one that the profile describes.
     pub(crate) fn outdated(&self) -> bool {
-        self.life.instance().is_some_and(|instance| self.moved || self.former.is_some() || instance.hash != self.spec.hash())
+        self.life.instance().is_some_and(|instance| self.moved || self.former.is_some() || instance.hash != self.hash)
     }
 
     /// The spec of its instance, if there is one.
@@ -284,7 +302,7 @@ impl State {
                     } else if exists && service.former.is_none() {
                         service.former = Some(Box::new(service.spec.clone()));
                     }
-                    service.spec = spec.clone();
+                    service.set_spec(spec.clone());
                     service.wanted = DesiredState::Running;
                     service.second_chance();
                     service.cause = cause;

@@ -1,6 +1,6 @@
 //! The view of an environment that callers get: published after each input of its task.
 
-use std::net::SocketAddrV4;
+use std::{collections::HashSet, net::SocketAddrV4};
 
 use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
 use devenv_spec::{Probe, ServiceName, Workload};
@@ -21,7 +21,7 @@ pub(crate) struct View {
     /// Where its metrics are scraped.
     pub(crate) metrics_address: Option<SocketAddrV4>,
     /// Services that do not continue by themselves: those that are as requested, and those that failed for good.
-    pub(crate) settled: Vec<ServiceName>,
+    pub(crate) settled: HashSet<ServiceName>,
     pub(crate) failures: Vec<FailedService>,
     /// Services that should run and cannot start, because a dependency cannot become ready by itself.
     pub(crate) blocked: Vec<BlockedService>,
@@ -72,6 +72,7 @@ impl View {
             operations: Vec::new(),
             overridden: record.spec.as_ref().map(|spec| spec.overridden.clone()).unwrap_or_default(),
             project_gone: false,
+            timings: None,
         };
         Self {
             revision,
@@ -127,7 +128,7 @@ impl View {
 
     /// Whether the service does not continue by itself: it is as requested, has failed, or waits for something that cannot happen.
     fn is_over(&self, name: &str) -> bool {
-        self.settled.iter().any(|settled| settled.as_str() == name) || self.blocked_by(name).is_some()
+        self.settled.contains(name) || self.blocked_by(name).is_some()
     }
 
     /// Services that wait for a dependency that may still become ready, with nothing in progress that ends in a limited time.

@@ -1,11 +1,11 @@
-//! Scripts and data sets of a service, and the ledger in its data.
+//! Scripts and data sets of a service, and the ledger in its data; and what has been provisioned in it.
 
-use devenv_api::LedgerEntry;
+use devenv_api::{LedgerEntry, LedgerMode, LedgerState};
 use devenv_kinds::script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError};
-use devenv_spec::{ScriptSet, ServiceName};
+use devenv_spec::{ScriptSet, ServiceName, ServiceSpec};
 use sha2::{Digest, Sha256};
 
-use super::EnvironmentRuntime;
+use super::{EnvironmentRuntime, Provisioned};
 use crate::reconcile::Instance;
 
 /// The result of applying scripts.
@@ -69,6 +69,31 @@ impl EnvironmentRuntime {
             Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Whether a script may have to be applied, as far as that is known without asking the server.
+    pub(super) async fn has_pending_scripts(&self, spec: &ServiceSpec) -> bool {
+        let Some(set) = &spec.scripts else { return false };
+        let is_known = self.recorded.lock().expect("no code panics while it holds this lock").contains_key(&set.service);
+        let is_done = |entry: &LedgerEntry| entry.state == LedgerState::Applied && entry.mode == LedgerMode::Once;
+        !(is_known && self.ledger(set).await.is_ok_and(|entries| entries.iter().all(is_done)))
+    }
+
+    /// What the service was provisioned with, if that is what it declares now and its data is not new.
+    pub(super) fn known(&self, spec: &ServiceSpec) -> Option<Provisioned> {
+        let provisioned = self.provisioned.lock().expect("no code panics while it holds this lock");
+        let known = provisioned.get(&spec.name).filter(|known| known.declared == spec.provision);
+        known.filter(|_| !self.golden.began_empty(&spec.name)).cloned()
+    }
+
+    pub(super) fn note_provisioned(&self, spec: &ServiceSpec, instance: &Instance) {
+        let (declared, container) = (spec.provision.clone(), instance.id.clone());
+        let mut provisioned = self.provisioned.lock().expect("no code panics while it holds this lock");
+        provisioned.insert(spec.name.clone(), Provisioned { declared, container, run: instance.run });
+    }
+
+    pub(super) fn forget_provisioned(&self, service: &ServiceName) {
+        self.provisioned.lock().expect("no code panics while it holds this lock").remove(service);
     }
 
     /// Changes whenever scripts or data sets are applied to any service's data.

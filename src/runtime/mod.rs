@@ -76,12 +76,20 @@ pub(crate) struct EnvironmentRuntime {
     /// One lock for each service's ledger.
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been provisioned, by service.
-    provisioned: Mutex<HashMap<ServiceName, Vec<OfKind>>>,
+    provisioned: Mutex<HashMap<ServiceName, Provisioned>>,
     hooks: LifecycleHooks,
     /// Files of containers that are mounted instead of written into them, by service.
     mounted: PathBuf,
     /// How long a service without a probe must run until it is ready.
     steady: Duration,
+}
+
+/// What a service was provisioned with, and the start after which that was checked.
+#[derive(Debug, Clone, PartialEq)]
+struct Provisioned {
+    declared: Vec<OfKind>,
+    container: String,
+    run: u32,
 }
 
 impl EnvironmentRuntime {
@@ -229,7 +237,10 @@ impl ServiceRuntime for EnvironmentRuntime {
         LifecycleHooks::stopping(self.engine.as_ref(), &self.logs, spec, instance).await;
     }
 
-    async fn watch(&self, spec: &ServiceSpec, instance: &Instance) -> String {
+    async fn watch(&self, spec: &ServiceSpec, instance: &Instance, news: &mpsc::UnboundedSender<ReadinessUpdate>) -> String {
+        if let Err(reason) = ReadinessCheck::new(self, spec, instance, news).make_up_for_provisioning().await {
+            return reason;
+        }
         self.keep_version(spec, instance).await;
         let cx = self.context(spec, instance);
         let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.processes.ports(&spec.name, instance.run));

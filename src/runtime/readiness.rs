@@ -20,6 +20,9 @@ use crate::reconcile::{Evidence, Instance, ReadinessUpdate as NewEvent};
 /// The least time for the proof, whatever provisioning and scripts have left of the service's limit.
 const PROOF: Duration = Duration::from_secs(10);
 
+/// How long a client that is refused after a restart is tried again before everything is checked.
+const DOUBT: Duration = Duration::from_millis(100);
+
 /// A service without a probe is ready once it has run for this long. The guide names it.
 pub(crate) const STEADY: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,14 @@ impl<'a> ReadinessCheck<'a> {
             // Its end in between ends this wait.
             tokio::time::sleep(self.runtime.steady).await;
         }
+        if self.is_only_restarted().await
+            && let Some(proof) = self.answer_as_before().await?
+        {
+            golden.answered(&self.spec.name)?;
+            self.still_runs().await?;
+            golden.replenish(self.spec).await;
+            return Ok(proof.evidence);
+        }
         loop {
             let answer = self.answer().await?;
             golden.answered(&self.spec.name)?;
@@ -80,6 +91,54 @@ impl<'a> ReadinessCheck<'a> {
         // The report ends this wait.
         tokio::time::sleep(END_REPORTED_WITHIN).await;
         Err(Evidence::of("it ended before it was ready"))
+    }
+
+    /// Whether its container was only restarted since everything was provisioned, and keeps that: then a client's success is all that is
+    /// missing, and the rest is checked when it is ready.
+    async fn is_only_restarted(&self) -> bool {
+        let known = self.runtime.known(self.spec);
+        let is_restart = known.is_some_and(|known| known.container == self.instance.id && known.run != self.instance.run);
+        let is_stateless = self.spec.provision.is_empty() && self.spec.scripts.is_none();
+        let is_kept = !self.spec.provision.is_empty() && self.spec.provision.iter().all(provision::survives_restart);
+        let survives = self.spec.container().is_some() && (is_stateless || is_kept);
+        is_restart && survives && !self.runtime.has_pending_scripts(self.spec).await
+    }
+
+    /// Waits until a client can work with it. `None` if the server answers and refuses the client: something is missing.
+    async fn answer_as_before(&self) -> Result<Option<ProbeSuccess>, Evidence> {
+        let Some(proof) = &self.spec.proof else { return Ok(Some(self.answer().await?)) };
+        let refused = tokio::sync::Notify::new();
+        let hear = |failure: &ProbeFailure| {
+            if failure.answered {
+                refused.notify_one();
+            }
+        };
+        // Most likely it only is not ready yet, and more questions would delay it.
+        let doubted = async {
+            refused.notified().await;
+            tokio::time::sleep(DOUBT).await;
+            self.answer().await
+        };
+        // Dropping either half is safe: both only ask, and a password is set by one statement.
+        tokio::select! {
+            proof = self.ask(proof, self.spec.ready_timeout, hear) => proof.map(Some),
+            answer = doubted => {
+                answer?;
+                Ok(probe::ask(proof, &self.cx).await.ok())
+            }
+        }
+    }
+
+    /// Checks what [`Self::settle`] has left for later. Returns the reason if the service is not as declared, and cannot be.
+    pub(crate) async fn make_up_for_provisioning(&self) -> Result<(), String> {
+        if self.runtime.known(self.spec).is_none_or(|known| known.run == self.instance.run) {
+            return Ok(());
+        }
+        self.provision(true).await.map(drop).map_err(|evidence| {
+            // The next check leaves nothing out.
+            self.runtime.forget_provisioned(&self.spec.name);
+            evidence.into_failure().reason
+        })
     }
 
     /// Waits for the first answer. If the data has another superuser password than this environment, sets it
@@ -121,6 +180,7 @@ impl<'a> ReadinessCheck<'a> {
         };
         let (changed, early) = futures_util::join!(self.provision(known), early);
         let changed = changed?;
+        self.tell(NewEvent::Provisioned);
         let applied = AtomicBool::new(false);
         let fresh = match &self.spec.scripts {
             Some(set) => {
@@ -132,6 +192,9 @@ impl<'a> ReadinessCheck<'a> {
             }
             None => true,
         };
+        if self.spec.scripts.is_some() {
+            self.tell(NewEvent::Scripted);
+        }
         if fresh {
             let EnvironmentRuntime { golden, project, checksums, .. } = self.runtime;
             golden.keep(self.spec, self.instance, self.provisioning(false), project, checksums).await;
@@ -144,8 +207,7 @@ impl<'a> ReadinessCheck<'a> {
     }
 
     fn was_brought_about(&self) -> bool {
-        let provisioned = self.runtime.provisioned.lock().expect("no code panics while it holds this lock");
-        !self.runtime.golden.began_empty(&self.spec.name) && provisioned.get(&self.spec.name) == Some(&self.spec.provision)
+        self.runtime.known(self.spec).is_some()
     }
 
     /// Returns whether anything had to be changed. `again`: everything has been provisioned before.
@@ -157,8 +219,7 @@ impl<'a> ReadinessCheck<'a> {
                 self.tell(NewEvent::Changed(change.what));
             }
         }
-        let mut provisioned = self.runtime.provisioned.lock().expect("no code panics while it holds this lock");
-        provisioned.insert(self.spec.name.clone(), self.spec.provision.clone());
+        self.runtime.note_provisioned(self.spec, self.instance);
         Ok(changed)
     }
 

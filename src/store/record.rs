@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use devenv_spec::{EnvironmentId, EnvironmentSpec, ServiceName, Workload};
+use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +121,24 @@ impl Record {
         }
     }
 
+    /// What an operation on one service needs to know of its environment: not the other services, of which there may be hundreds.
+    pub(crate) fn for_operation(&self) -> Self {
+        let spec = self.spec.as_ref().map(|spec| EnvironmentSpec {
+            id: spec.id.clone(),
+            project: spec.project.clone(),
+            instance: spec.instance.clone(),
+            profile: spec.profile.clone(),
+            subnet: spec.subnet,
+            metrics_address: spec.metrics_address,
+            services: IndexMap::new(),
+            networks: spec.networks.clone(),
+            variables: IndexMap::new(),
+            overridden: Vec::new(),
+        });
+        let (subnet, volumes) = (self.subnet, self.volumes.clone());
+        Self { goal: self.goal, spec, subnet, volumes, ..Self::new(self.id.clone(), self.project.clone(), self.instance.clone()) }
+    }
+
     /// The engine's name of a service's volume, assigned now if it has none.
     pub(crate) fn volume(&mut self, service: &ServiceName, name: &str) -> String {
         let key = format!("{service}/{name}");
@@ -180,6 +199,18 @@ mod tests {
                 assert_eq!(again["services"][name][part], service[part], "{name}: {part}");
             }
         }
+    }
+
+    #[test]
+    fn what_an_operation_gets_of_a_record_does_not_grow_with_the_other_services() {
+        let record: Record = serde_json::from_str(include_str!("../../tests/fixtures/records/environment.json")).unwrap();
+        let part = record.for_operation();
+        assert!(part.applied.is_empty() && part.ports.is_empty());
+        let names = |record: &Record| (record.id.clone(), record.project.clone(), record.instance.clone(), record.subnet);
+        assert_eq!((names(&part), &part.volumes), (names(&record), &record.volumes));
+        let (spec, whole) = (part.spec.unwrap(), record.spec.unwrap());
+        assert!(spec.services.is_empty() && spec.variables.is_empty() && !whole.services.is_empty());
+        assert_eq!((spec.id, spec.networks), (whole.id, whole.networks));
     }
 
     #[test]

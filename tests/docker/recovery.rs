@@ -1,7 +1,7 @@
 //! Killed services are restarted, and a killed daemon is replaced by one that takes over.
 
 use crate::{
-    clients::redis,
+    clients::{redis, sql, try_sql},
     corner::{Corner, containers, docker, named},
 };
 
@@ -56,6 +56,32 @@ fn after_a_killed_daemon_the_next_adopts_running_services_and_repairs_the_others
     docker(&["kill", named(&before, "cache")["container"].as_str().unwrap()]).expect(0);
     corner.until("mended by the next one", 20, || (corner.json(&["status"])["phase"] == "ready").then_some(()));
     assert_eq!(redis(&corner.variable("REDIS_URL"), &["PING"]), "PONG");
+}
+
+#[test]
+fn a_restarted_database_is_ready_when_its_client_gets_in_and_gets_back_what_was_changed_by_hand() {
+    let corner = Corner::with(
+        r#"
+  db:
+    postgres: { databases: { app: { owner: app }, audit: { owner: audit } } }
+"#,
+    );
+    corner.up("test");
+    let (app, audit) = (corner.variable("DB_APP_URL"), corner.variable("DB_AUDIT_URL"));
+    sql(&audit, "ALTER ROLE audit PASSWORD 'changed by hand'");
+    corner.ok(&["restart", "db"]);
+    assert_eq!(sql(&app, "SELECT 1"), ["1"]);
+    corner.until("the password is the declared one again", 30, || try_sql(&audit, "SELECT 1").ok());
+    corner.until("it is reported", 30, || corner.ok(&["events"]).contains("password of the role `audit`").then_some(()));
+    let events = corner.lines(&["events"]);
+    let last = events.iter().rev().find(|event| event["kind"] == "service.ready").unwrap();
+    let phases: Vec<&str> = last["data"]["phases"].as_array().unwrap().iter().filter_map(|part| part["phase"].as_str()).collect();
+    assert!(phases.contains(&"answered") && !phases.contains(&"provisioned"), "{last}");
+
+    // The client whose success is the proof: it is never ready before that gets in.
+    sql(&app, "ALTER ROLE app PASSWORD 'changed by hand'");
+    corner.ok(&["restart", "db"]);
+    assert_eq!(sql(&app, "SELECT 1"), ["1"]);
 }
 
 #[test]

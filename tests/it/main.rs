@@ -27,6 +27,7 @@ mod several;
 mod state_directory;
 mod supply_chain;
 mod take_over;
+mod timings;
 mod ui;
 mod users;
 mod world;

@@ -23,6 +23,7 @@ pub mod route;
 mod scenario;
 mod status;
 mod target;
+mod timing;
 mod ui;
 
 pub use backup::{
@@ -59,4 +60,5 @@ pub use request::{
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, RunAbout, RunService, Verdict, WorkloadResult};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
 pub use target::{EnvironmentTarget, is_instance_name};
+pub use timing::{PhaseTiming, ServiceTimings, StartPhase, Timings};
 pub use ui::{UiAddress, UiOpened, UiRequest};

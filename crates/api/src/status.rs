@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, LedgerEntry, Operation};
+use crate::{Fault, LedgerEntry, Operation, Timings};
 
 /// One environment, as `status --json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,9 @@ pub struct Status {
     /// The project's directory does not exist any more. Set by `list` only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub project_gone: bool,
+    /// Where the time went. Set by `up --timings` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
 }
 
 /// The state of an environment as a whole.

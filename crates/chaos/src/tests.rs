@@ -188,6 +188,7 @@ impl DaemonApi for Scripted {
             operations: Vec::new(),
             overridden: Vec::new(),
             project_gone: false,
+            timings: None,
         })
     }
 

@@ -87,6 +87,8 @@ impl Actor {
             NewEvent::new("environment.up-asked", format!("`up` was requested with the profile `{}`", spec.profile))
                 .with("profile", spec.profile.clone()),
         );
+        // The times in later events count from this one.
+        let asked = tokio::time::Instant::now().into_std();
         for (name, service) in &spec.services {
             for mount in service.container().into_iter().flat_map(|container| &container.mounts) {
                 match &mount.source {
@@ -112,6 +114,7 @@ impl Actor {
             self.state.network = Network::Absent;
         }
         self.state.adopt_spec(&spec.services, alone, Some(cause));
+        self.state.services.values_mut().for_each(|service| service.timeline.start_over(asked));
         for name in replaced {
             if let Some(service) = self.state.services.get_mut(name) {
                 if service.spec.container().is_some() {

@@ -159,6 +159,10 @@ impl Actor {
 
     fn settled(&mut self, name: &ServiceName, result: Option<Result<String, Evidence>>, ended: bool) {
         self.cancels.remove(name);
+        // What it said before its end, which may arrive in any order.
+        while let Ok((service, readiness, at)) = self.heard.try_recv() {
+            self.heard(&service, readiness, at);
+        }
         let Some(service) = self.finish(name) else { return };
         service.provisioning = false;
         if ended {
@@ -285,13 +289,15 @@ impl Actor {
             evidence.what = format!("it exited {} times in a row", service.attempts + 1);
             let failure = evidence.into_failure();
             service.life = Lifecycle::CrashLoop(instance, failure.clone());
-            self.emit_with(name, NewEvent::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code));
+            let phases = service.timeline.take();
+            let news = NewEvent::of(name, "service.crash-loop", format!("{name}: {}", failure.reason)).with("exit_code", code);
+            self.emit_with(name, news.timed(&phases));
         } else if code == 0 {
             service.life = Lifecycle::Completed(instance);
-            self.emit_with(
-                name,
-                NewEvent::of(name, "service.completed", format!("{name} has completed: {reported}")).with("exit_code", code),
-            );
+            service.timeline.ran();
+            let phases = service.timeline.take();
+            let news = NewEvent::of(name, "service.completed", format!("{name} has completed: {reported}")).with("exit_code", code);
+            self.emit_with(name, news.timed(&phases));
         } else {
             service.life = Lifecycle::Idle(instance);
             self.give_up(name, evidence);
@@ -321,10 +327,9 @@ impl Actor {
             // Nothing more can be done for it here; it must not block the others.
             service.life = Lifecycle::Absent;
         }
-        self.emit_with(
-            name,
-            NewEvent::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone()),
-        );
+        let phases = service.timeline.take();
+        let news = NewEvent::of(name, "service.failed", format!("{name}: {}", failure.reason)).with("detail", failure.detail.clone());
+        self.emit_with(name, news.timed(&phases));
         self.reload_failed(name, &failure);
     }
 
@@ -348,6 +353,7 @@ impl Actor {
     pub(super) fn finish(&mut self, name: &ServiceName) -> Option<&mut Service> {
         let service = self.state.services.get_mut(name)?;
         service.operation = None;
+        service.timeline.end(Instant::now().into_std());
         Some(service)
     }
 }

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use devenv_api::StartPhase;
 use devenv_spec::ServiceName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Actor, Outcome};
 use crate::reconcile::{
-    execute::{Leaving, NotStarted, OperationError, Subject},
+    execute::{Leaving, NotStarted, OperationError, ReadinessUpdate, Subject},
     failure::Evidence,
     plan::{self, Next},
     state::{DesiredState, Lifecycle, Network, Operation, Service},
@@ -23,6 +24,49 @@ const LONGEST: Duration = Duration::from_mins(30);
 
 async fn in_time<T>(work: impl Future<Output = Result<T, OperationError>>) -> Result<T, OperationError> {
     tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|_| Err(too_long()))
+}
+
+/// The part of a start that an operation is.
+fn phase(operation: Operation, service: &Service) -> Option<StartPhase> {
+    match operation {
+        Operation::Image if service.spec.build().is_some() => Some(StartPhase::Built),
+        Operation::Image => Some(StartPhase::Pulled),
+        Operation::Create => Some(StartPhase::Created),
+        Operation::Start => Some(StartPhase::Started),
+        Operation::Settle => Some(StartPhase::Answered),
+        Operation::Stop => Some(StartPhase::Stopped),
+        Operation::Remove => Some(StartPhase::Removed),
+        Operation::Swap => Some(StartPhase::Swapped),
+        Operation::Examine => None,
+    }
+}
+
+/// The result of `work`, whose messages the environment's task gets in the meantime, with the time.
+pub(super) async fn forwarded<T>(
+    name: &ServiceName,
+    news: &mpsc::UnboundedSender<(ServiceName, ReadinessUpdate, tokio::time::Instant)>,
+    mut heard: mpsc::UnboundedReceiver<ReadinessUpdate>,
+    work: impl Future<Output = T>,
+) -> T {
+    // The actor outlives its operations.
+    let forward = |readiness| drop(news.send((name.clone(), readiness, tokio::time::Instant::now())));
+    tokio::pin!(work);
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(readiness) = heard.recv() => forward(readiness),
+            result = &mut work => break result,
+        }
+    };
+    // What it said last, in the same step.
+    while let Ok(readiness) = heard.try_recv() {
+        forward(readiness);
+    }
+    result
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn too_long() -> OperationError {
@@ -58,6 +102,9 @@ impl Actor {
         let again = operation == Operation::Settle
             && std::mem::replace(&mut service.settled, true)
             && matches!(service.life, Lifecycle::Running(_));
+        if let Some(phase) = phase(operation, service) {
+            service.timeline.begin(phase, now());
+        }
         let mut subject = self.subject_of(&name);
         if matches!(operation, Operation::Stop | Operation::Remove | Operation::Examine) {
             subject.spec = self.state.services[&name].made_from().clone();
@@ -96,17 +143,9 @@ impl Actor {
                 self.cancels.insert(name.clone(), cancel.clone());
                 let news = self.news.clone();
                 self.start(Some(&name.clone()), async move {
-                    let (sender, mut heard) = mpsc::unbounded_channel();
-                    let settle = effects.settle(&subject, again, sender, cancel);
-                    tokio::pin!(settle);
-                    loop {
-                        tokio::select! {
-                            biased;
-                            // The actor outlives its operations.
-                            Some(readiness) = heard.recv() => { let _ = news.send((name.clone(), readiness)); }
-                            result = &mut settle => break Outcome::Settled(name, result),
-                        }
-                    }
+                    let (sender, heard) = mpsc::unbounded_channel();
+                    let result = forwarded(&name, &news, heard, effects.settle(&subject, again, sender, cancel)).await;
+                    Outcome::Settled(name, result)
                 });
             }
             Operation::Swap => {
@@ -146,7 +185,7 @@ impl Actor {
         let comes_back = service.wanted == DesiredState::Running && service.former.is_none();
         let leaving = if comes_back { Leaving::Ports } else { Leaving::Nothing };
         Subject {
-            record: Arc::new(self.record.clone()),
+            record: Arc::new(self.record.for_operation()),
             spec: service.spec.clone(),
             instance: service.life.instance().cloned(),
             network,

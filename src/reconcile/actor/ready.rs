@@ -1,9 +1,10 @@
 //! Ready services: how they become ready, stop being ready, and affect others.
 
+use devenv_api::StartPhase;
 use devenv_spec::{OnDependencyRestart, ServiceName};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
-use super::{Actor, Outcome};
+use super::{Actor, Outcome, operate::forwarded};
 use crate::{
     event::NewEvent,
     reconcile::{
@@ -24,13 +25,16 @@ impl Actor {
         }
         let after = service.ready_after.map_or(0, |duration| duration.as_millis() as u64);
         service.life = Lifecycle::Ready(instance.clone(), proof.clone());
+        let phases = service.timeline.take();
         let spec = service.spec.clone();
         let came_back = std::mem::take(&mut service.came_back);
         let message = if first { format!("{name} is ready after {after} ms: {proof}") } else { format!("{name} is ready: {proof}") };
-        let cause = self.emit_with(name, NewEvent::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof));
-        let (runtime, watched) = (self.effects.runtime.clone(), name.clone());
+        let news = NewEvent::of(name, "service.ready", message).with("ready_after_ms", after).with("proof", proof);
+        let cause = self.emit_with(name, news.timed(&phases));
+        let (runtime, watched, news) = (self.effects.runtime.clone(), name.clone(), self.news.clone());
         let watcher = self.start(Some(name), async move {
-            let reason = runtime.watch(&spec, &instance).await;
+            let (sender, heard) = mpsc::unbounded_channel();
+            let reason = forwarded(&watched, &news, heard, runtime.watch(&spec, &instance, &sender)).await;
             Outcome::Unhealthy(watched, reason)
         });
         if let Some(former) = self.watchers.insert(name.clone(), watcher) {
@@ -50,7 +54,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn heard(&mut self, name: &ServiceName, readiness: ReadinessUpdate) {
+    pub(super) fn heard(&mut self, name: &ServiceName, readiness: ReadinessUpdate, at: Instant) {
         match readiness {
             ReadinessUpdate::Answered => {
                 // The message may arrive after the end of the operation.
@@ -58,6 +62,16 @@ impl Actor {
                     && service.operation == Some(Operation::Settle)
                 {
                     service.provisioning = true;
+                    service.timeline.begin(StartPhase::Provisioned, at.into_std());
+                }
+            }
+            ReadinessUpdate::Provisioned | ReadinessUpdate::Scripted => {
+                if let Some(service) = self.state.services.get_mut(name)
+                    && service.operation == Some(Operation::Settle)
+                {
+                    let scripts_are_next = readiness == ReadinessUpdate::Provisioned && service.spec.scripts.is_some();
+                    let next = if scripts_are_next { StartPhase::Scripts } else { StartPhase::Proven };
+                    service.timeline.begin(next, at.into_std());
                 }
             }
             ReadinessUpdate::Changed(what) => {

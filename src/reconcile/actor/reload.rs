@@ -1,7 +1,5 @@
 //! Reloads: what the environment's task does when files of a service have changed.
 
-use std::sync::Arc;
-
 use devenv_spec::ServiceName;
 use tokio::time::Instant;
 
@@ -9,7 +7,6 @@ use super::{Actor, Outcome};
 use crate::{
     event::NewEvent,
     reconcile::{
-        execute::Subject,
         failure::Evidence,
         handle::{CommandError, Reload},
         state::{DesiredState, Failure, ImageState, Lifecycle, Operation, RestartReason, Service},
@@ -38,7 +35,7 @@ impl Actor {
             Reload::Swap => RestartReason::Swap,
             Reload::Replace(content) => {
                 if let Some(content) = content {
-                    service.spec.set_content(content.clone());
+                    service.set_content(content.clone());
                     if let Some(recorded) = self.record.spec.as_mut().and_then(|spec| spec.services.get_mut(name)) {
                         recorded.set_content(content);
                     }
@@ -94,7 +91,7 @@ impl Actor {
             }
             Swapped::Moved(instance, proof) => {
                 let old = service.life.instance().map(|old| old.run);
-                let subject = Subject { record: Arc::new(self.record.clone()), ..self.subject_of(name) };
+                let subject = self.subject_of(name);
                 if let Some(watcher) = self.watchers.remove(name) {
                     watcher.abort();
                 }

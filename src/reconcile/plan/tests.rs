@@ -30,7 +30,9 @@ fn two() -> State {
     let mut state = State::new(Goal::Up);
     state.network = Network::Present { id: "n".into() };
     for spec in [spec("db", &[]), spec("api", &[("db", Condition::Ready)])] {
-        state.services.insert(spec.name.clone(), Service { image: ImageState::Here, ..Service::new(spec) });
+        let (name, mut service) = (spec.name.clone(), Service::new(spec));
+        service.image = ImageState::Here;
+        state.services.insert(name, service);
     }
     state
 }
@@ -91,8 +93,10 @@ fn a_changed_service_is_stopped_then_removed_then_recreated() {
     let mut state = two();
     put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
     put(&mut state, "api", |instance| Lifecycle::Ready(instance, String::new()));
-    let Workload::Container(container) = &mut service(&mut state, "db").spec.workload else { unreachable!() };
+    let mut spec = service(&mut state, "db").spec.clone();
+    let Workload::Container(container) = &mut spec.workload else { unreachable!() };
     container.command = Some(vec!["other".into()]);
+    service(&mut state, "db").set_spec(spec);
     assert_eq!(operations(&state), ["Stop db"]);
     let Lifecycle::Ready(old, _) = service(&mut state, "db").life.clone() else { unreachable!() };
     service(&mut state, "db").life = Lifecycle::Idle(old);
@@ -207,9 +211,11 @@ fn a_service_waits_for_the_port_that_a_removed_one_still_has() {
     let port = PublishedPort { container: 80, host: 8080, address: "127.0.0.1".into(), protocol: Protocol::Tcp };
     for name in ["db", "api"] {
         let service = service(&mut state, name);
-        let Workload::Container(container) = &mut service.spec.workload else { unreachable!() };
+        let mut spec = service.spec.clone();
+        let Workload::Container(container) = &mut spec.workload else { unreachable!() };
         container.ports = vec![port.clone()];
-        service.spec.depends_on.clear();
+        spec.depends_on.clear();
+        service.set_spec(spec);
     }
     put(&mut state, "db", |instance| Lifecycle::Ready(instance, String::new()));
     put(&mut state, "api", Lifecycle::Idle);

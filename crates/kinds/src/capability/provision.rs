@@ -13,6 +13,12 @@ pub trait Provisions: Send + Sync {
     /// Creates what is declared. Returns the changes, in order.
     async fn apply(&self, wanted: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError>;
 
+    /// Whether a server that is restarted in the same container still has all that was declared, so that a client can use it before that
+    /// has been checked.
+    fn survives_restart(&self) -> bool {
+        false
+    }
+
     /// Sets this environment's password in a server whose data was made with another one, from inside its container. Returns the
     /// change. `None` if this kind has no way to do that.
     async fn mend_password(

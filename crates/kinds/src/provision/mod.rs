@@ -1,7 +1,8 @@
 //! Provisions what a profile declares inside a service: at every start, without touching what is already as declared.
 //!
 //! The reconciler calls [`apply`] after the first answer of a service's probe and before its readiness proof. Every step may be
-//! repeated, and the next call repairs a crash between two of them.
+//! repeated, and the next call repairs a crash between two of them. After a restart in the same container, a kind whose declarations
+//! survive that ([`survives_restart`]) is ready before this call, which then only checks.
 
 #[cfg(all(test, feature = "docker-tests"))]
 mod real_tests;
@@ -26,6 +27,11 @@ pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Chan
     };
     let work = provisions.apply(provision, cx);
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut(LIMIT)))
+}
+
+/// Whether a restart in the same container keeps what is declared.
+pub fn survives_restart(provision: &OfKind) -> bool {
+    crate::of(provision).and_then(ServiceKind::provisions).is_some_and(|provisions| provisions.survives_restart())
 }
 
 /// Sets this environment's password in a server whose data was made with another one. Returns the change.

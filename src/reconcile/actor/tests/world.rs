@@ -83,7 +83,7 @@ impl ServiceRuntime for FakeServiceRuntime {
 
     async fn before_stop(&self, _: &ServiceSpec, _: &Instance) {}
 
-    async fn watch(&self, _: &ServiceSpec, _: &Instance) -> String {
+    async fn watch(&self, _: &ServiceSpec, _: &Instance, _: &mpsc::UnboundedSender<ReadinessUpdate>) -> String {
         std::future::pending().await
     }
 

@@ -64,6 +64,11 @@ impl Provisions for PostgresKind {
         apply(&wanted.decode()?, cx).await
     }
 
+    /// It is in the data.
+    fn survives_restart(&self) -> bool {
+        true
+    }
+
     async fn mend_password(
         &self,
         wanted: &OfKind,
