@@ -73,15 +73,33 @@ fn a_restarted_database_is_ready_when_its_client_gets_in_and_gets_back_what_was_
     assert_eq!(sql(&app, "SELECT 1"), ["1"]);
     corner.until("the password is the declared one again", 30, || try_sql(&audit, "SELECT 1").ok());
     corner.until("it is reported", 30, || corner.ok(&["events"]).contains("password of the role `audit`").then_some(()));
-    let events = corner.lines(&["events"]);
-    let last = events.iter().rev().find(|event| event["kind"] == "service.ready").unwrap();
-    let phases: Vec<&str> = last["data"]["phases"].as_array().unwrap().iter().filter_map(|part| part["phase"].as_str()).collect();
-    assert!(phases.contains(&"answered") && !phases.contains(&"provisioned"), "{last}");
+    assert_ready_before_it_was_checked(&corner);
 
     // The client whose success is the proof: it is never ready before that gets in.
     sql(&app, "ALTER ROLE app PASSWORD 'changed by hand'");
     corner.ok(&["restart", "db"]);
     assert_eq!(sql(&app, "SELECT 1"), ["1"]);
+}
+
+#[test]
+fn a_restarted_mariadb_is_ready_when_its_client_gets_in() {
+    let corner = Corner::with(
+        r#"
+  db:
+    mariadb: { databases: { app: { owner: app }, audit: { owner: audit } } }
+"#,
+    );
+    corner.up("test");
+    corner.ok(&["restart", "db"]);
+    assert_ready_before_it_was_checked(&corner);
+}
+
+/// The last start waited for the client's login alone.
+fn assert_ready_before_it_was_checked(corner: &Corner) {
+    let events = corner.lines(&["events"]);
+    let last = events.iter().rev().find(|event| event["kind"] == "service.ready").unwrap();
+    let phases: Vec<&str> = last["data"]["phases"].as_array().unwrap().iter().filter_map(|part| part["phase"].as_str()).collect();
+    assert!(phases.contains(&"answered") && !phases.contains(&"provisioned"), "{last}");
 }
 
 #[test]

@@ -23,7 +23,10 @@ use rdkafka::{
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use super::{
     KafkaKind,
@@ -46,6 +49,8 @@ pub(super) const TOPICS: ScriptFormat = ScriptFormat("kafka-topics");
 pub(super) const RECORDS: ScriptFormat = ScriptFormat("kafka-records");
 const LEDGER: &str = "__devenv_ledger";
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How often a broker is asked that is preparing itself.
+const AGAIN: Duration = Duration::from_millis(10);
 
 #[async_trait]
 impl Scripts for KafkaKind {
@@ -167,8 +172,10 @@ impl Broker {
             read(&checking, &mut |_, _| Ok(()))?;
             if checking.format == TOPICS { Ok(document(&checking)?.topics) } else { Ok(IndexMap::new()) }
         });
-        let topics = checked.await.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
-        self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
+        // Meanwhile the broker prepares: a failed script is recorded in the ledger too.
+        let (checked, prepared) = tokio::join!(checked, self.prepare_transactions(script));
+        let topics = checked.map_err(|error| ScriptError::of(&script.path, error.to_string()))??;
+        prepared?;
         for (name, topic) in &topics {
             let settings: Vec<(&str, &str)> = topic.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             self.create(name, topic.partitions, &settings).await.map_err(|error| ScriptError { path: script.path.clone(), ..error })?;
@@ -185,6 +192,27 @@ impl Broker {
                     (cx.progress)(Progress { path: &script.path, rows, bytes, total_bytes: script.size });
                 }
             }
+        }
+    }
+
+    /// Makes the ledger, and waits until the broker coordinates transactions: when the first one ever comes, the broker makes a topic for
+    /// them, and a client of librdkafka that has to wait for that asks twice a second.
+    async fn prepare_transactions(&self, script: &Script) -> Result<(), ScriptError> {
+        self.create(LEDGER, 1, &[("cleanup.policy", "compact")]).await?;
+        let producer = producer_of(script);
+        let asked = async {
+            let mut broker = wire::Connection::open(TcpStream::connect(&self.address).await?, self.login.as_ref()).await?;
+            loop {
+                match broker.find_transaction_coordinator(&producer).await {
+                    Err(error) if error.is_coming() => sleep(AGAIN).await,
+                    answer => break answer.map(drop),
+                }
+            }
+        };
+        match timeout(PATIENCE, asked).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ScriptError::of(&self.service, error.to_string())),
+            Err(_) => Err(ScriptError::of(&self.service, format!("the broker does not accept transactions within {PATIENCE:?}"))),
         }
     }
 
@@ -220,13 +248,18 @@ impl Broker {
     }
 }
 
+/// The transactional id of the file's producer.
+fn producer_of(script: &Script) -> String {
+    let id = hex::encode(Sha256::digest(script.path.as_bytes()));
+    format!("devenv-script-{}", &id[..16])
+}
+
 /// Sends the file and its row, and commits both.
 fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::watch::Sender<(u64, u64)>) -> Result<(), ScriptError> {
     let began = Instant::now();
     let fail = |error: KafkaError| ScriptError::of(&script.path, error.to_string());
-    let id = hex::encode(Sha256::digest(script.path.as_bytes()));
     config
-        .set("transactional.id", format!("devenv-script-{}", &id[..16]))
+        .set("transactional.id", producer_of(script))
         .set("transaction.timeout.ms", "600000")
         .set("message.timeout.ms", "60000")
         .set("acks", "all")
@@ -241,9 +274,8 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
     let mut rows = 0;
     let mut bytes = 0;
     let sent = read(script, &mut |place, record| {
-        send(&producer, place, record).map_err(|error| refused(script, place, &error, script.format != TOPICS))?;
+        bytes += send(&producer, place, record).map_err(|error| refused(script, place, &error, script.format != TOPICS))?;
         rows += 1;
-        bytes += record.value.to_string().len() as u64;
         if rows % 1000 == 0 {
             counts.send_replace((rows, bytes.min(script.size)));
         }
@@ -264,7 +296,8 @@ fn transaction(mut config: ClientConfig, script: &Script, counts: &tokio::sync::
     finished
 }
 
-fn send(producer: &ThreadedProducer<Deliveries>, place: Place, record: &Record) -> Result<(), KafkaError> {
+/// Returns the length of its value.
+fn send(producer: &ThreadedProducer<Deliveries>, place: Place, record: &Record) -> Result<u64, KafkaError> {
     let key = record.key.as_ref().filter(|key| !key.is_null()).map(plain);
     let value = (!record.value.is_null()).then(|| plain(&record.value));
     let mut built: BaseRecord<'_, String, String, Place> = BaseRecord::with_opaque_to(&record.topic, place);
@@ -286,7 +319,8 @@ fn send(producer: &ThreadedProducer<Deliveries>, place: Place, record: &Record) 
         }
         built = built.headers(headers);
     }
-    enqueue(producer, built)
+    enqueue(producer, built)?;
+    Ok(value.map_or(0, |value| value.len() as u64))
 }
 
 /// Waits while the queue is full.
@@ -341,6 +375,8 @@ fn read_ledger(mut config: ClientConfig) -> Result<HashMap<String, Row>, KafkaEr
         .set("group.id", "devenv-ledger")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // At the end of the ledger a broker waits this long for more before it says so.
+        .set("fetch.wait.max.ms", "5")
         .set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create()?;
     let known = consumer.fetch_metadata(None, PATIENCE)?;

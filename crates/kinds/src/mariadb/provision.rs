@@ -42,6 +42,11 @@ impl Provisions for MariadbKind {
         session.close().await;
         changes
     }
+
+    /// It is in the data.
+    fn survives_restart(&self) -> bool {
+        true
+    }
 }
 
 /// The superuser's login, to `database` if there is one.

@@ -37,14 +37,14 @@ impl Schedule {
         Self { deadline, pause: (Duration::from_millis(10), Duration::from_millis(250)), attempt: (ATTEMPT, ATTEMPT * 5) }
     }
 
-    /// The pause grows with the elapsed time, 1 % of it, so that a service that was slow to start is not also
+    /// The pause grows with the elapsed time, a quarter of a percent of it, so that a service that was slow to start is not also
     /// noticed late; and it is at least as long as the request took, so that a busy server is left alone half of the time.
     /// A service that has started to answer is almost ready: it is probed as often as at first.
     fn pause(&self, passed: Duration, cost: Duration, answered: bool) -> Duration {
         if answered {
             return self.pause.0;
         }
-        (passed / 100).max(cost).clamp(self.pause.0, self.pause.1)
+        (passed / 400).max(cost).clamp(self.pause.0, self.pause.1)
     }
 }
 
@@ -179,13 +179,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readiness_is_noticed_within_one_percent_of_the_time_it_took() {
+    async fn readiness_is_noticed_within_a_quarter_of_a_percent_of_the_time_it_took() {
         for after in [3, 95, 700, 2_500, 20_000, 55_000].map(Duration::from_millis) {
             let started = Instant::now();
             let schedule = Schedule::until(Duration::from_mins(1));
             until(|_| ready(if started.elapsed() >= after { success() } else { no("not yet") }), schedule, |_| {}).await.unwrap();
             let delay = started.elapsed().checked_sub(after).unwrap();
-            let most = (after / 100).clamp(Duration::from_millis(10), Duration::from_millis(250));
+            let most = (after / 400).clamp(Duration::from_millis(10), Duration::from_millis(250));
             assert!(delay <= most + Duration::from_millis(2), "{after:?}: {delay:?}");
         }
     }

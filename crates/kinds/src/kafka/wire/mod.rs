@@ -97,14 +97,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The broker that coordinates a consumer group. The first call ever has the broker create `__consumer_offsets`.
     pub async fn find_coordinator(&mut self, group: &str) -> Result<i32, WireError> {
+        self.coordinator(group, 0, "group").await
+    }
+
+    /// The broker that coordinates the transactions of a producer. The first call ever has the broker create `__transaction_state`.
+    pub async fn find_transaction_coordinator(&mut self, producer: &str) -> Result<i32, WireError> {
+        self.coordinator(producer, 1, "producer").await
+    }
+
+    async fn coordinator(&mut self, name: &str, key_type: i8, what: &str) -> Result<i32, WireError> {
         let mut body = BytesMut::new();
-        put_string(&mut body, group);
-        body.put_i8(0);
+        put_string(&mut body, name);
+        body.put_i8(key_type);
         let mut answer = self.call(10, 1, body).await?;
         answer.int()?;
         let code = answer.short()?;
         answer.nullable()?;
-        check(|| format!("no coordinator for the group `{group}`"), code)?;
+        check(|| format!("no coordinator for the {what} `{name}`"), code)?;
         answer.int()
     }
 
