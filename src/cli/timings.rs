@@ -79,12 +79,18 @@ fn waited_for<'a>(service: &'a Service, timings: &ServiceTimings, all: &[Service
     let held = |(name, condition): (&'a String, &Condition)| {
         let dependency = all.iter().find(|timings| timings.name == *name)?;
         let at = match condition {
-            Condition::Ready | Condition::Completed => dependency.ready_ms?,
+            Condition::Ready | Condition::Completed => ready_at(dependency)?,
             Condition::Started => dependency.phases.iter().find(|part| part.phase == StartPhase::Started)?.to_ms,
         };
         (at <= started + ROUNDING_MS && at + ROUNDING_MS >= own).then_some((at, name.as_str()))
     };
     service.depends_on.iter().filter_map(held).max().map(|(_, name)| name)
+}
+
+/// By the clock of its phases, which is that of the dependent's: an event may come later, when the machine is busy.
+fn ready_at(timings: &ServiceTimings) -> Option<u64> {
+    let ready = timings.ready_ms?;
+    Some(timings.phases.last().map_or(ready, |last| last.to_ms))
 }
 
 /// The chain of waiting that ends with the service that was ready last, in the order of time.
@@ -188,6 +194,17 @@ pub(super) mod tests {
         assert_eq!(waits, [("cache", None), ("db", None), ("migrate", Some("db")), ("api", Some("migrate")), ("old", None)]);
         assert_eq!(timings.asked_ms, 100);
         assert_eq!(timings.services[1].phases[0], PhaseTiming { phase: StartPhase::Created, from_ms: 100, to_ms: 150 });
+    }
+
+    #[test]
+    fn an_event_that_comes_late_changes_nothing_about_who_waited_for_whom() {
+        let mut heard = HeardEvents::since(began());
+        let phases = |from: u64, to: u64| json!({ "phases": [{ "phase": "started", "from_ms": from, "to_ms": to }] });
+        heard.event(&event(0, None, "environment.up-asked", json!({})));
+        heard.event(&event(80, Some("db"), "service.ready", phases(0, 50)));
+        heard.event(&event(100, Some("api"), "service.ready", phases(51, 90)));
+        let timings = heard.timings(&[service("api", &[("db", Condition::Ready)]), service("db", &[])], 100);
+        assert_eq!(timings.critical_path, ["db", "api"]);
     }
 
     #[test]
