@@ -44,12 +44,14 @@ pub(super) fn classify(words: &[&str], text: &str) -> Kind {
 pub(super) fn writes_control(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     let begins = |text: &str| {
+        if !text.trim_start().starts_with(|letter: char| letter.is_ascii_alphabetic()) {
+            return false;
+        }
         let mut words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').filter(|word| !word.is_empty());
-        match (text.trim_start().starts_with(|letter: char| letter.is_ascii_alphabetic()), words.next(), words.next()) {
-            (true, Some("ROLLBACK"), Some("TO")) => false,
-            (true, Some("BEGIN" | "COMMIT" | "END" | "ROLLBACK" | "ABORT"), _) => true,
-            (true, Some("START" | "PREPARE"), Some("TRANSACTION")) => true,
-            _ => false,
+        match (words.next(), words.next()) {
+            (Some("ROLLBACK"), next) => next != Some("TO"),
+            (Some("START" | "PREPARE"), next) => next == Some("TRANSACTION"),
+            (first, _) => matches!(first, Some("BEGIN" | "COMMIT" | "END" | "ABORT")),
         }
     };
     begins(&upper) || upper.match_indices(['\'', '$']).any(|(at, _)| begins(&upper[at + 1..]))
