@@ -77,6 +77,8 @@ export interface Status {
   overridden?: string[];
   /** The project's directory does not exist any more. Set by `list` only. */
   project_gone?: boolean;
+  /** Where the time went. Set by `up --timings` only. */
+  timings?: Timings | null;
 }
 
 /** The state of an environment as a whole. */
@@ -196,6 +198,38 @@ export interface OperationProgress {
   /** The unit: `bytes`, `volumes`. */
   unit: string;
 }
+
+/** What `up --timings` adds to the status. All times count from the start of the command. */
+export interface Timings {
+  total_ms: number;
+  /** When the daemon began with the services: before that the profile was read, the daemon started, other operations waited for. */
+  asked_ms: number;
+  /** In the order in which they became ready. */
+  services: ServiceTimings[];
+  /** The services that decided how long it took, each of which waited for the one before it. */
+  critical_path: string[];
+}
+
+/** What one service did. */
+export interface ServiceTimings {
+  name: string;
+  /** In the order of time; parts that took less than a millisecond are left out, except `started`. Empty if there was nothing to do. */
+  phases: PhaseTiming[];
+  /** When it became ready, or had completed. */
+  ready_ms?: number | null;
+  /** The service that it depends on and that let it start last. */
+  waited_for?: string | null;
+}
+
+/** One part of a service's start, as events carry it in `phases`: there the times count from the last `up`. */
+export interface PhaseTiming {
+  phase: StartPhase;
+  from_ms: number;
+  to_ms: number;
+}
+
+/** The parts of a service's start. */
+export type StartPhase = "created" | "provisioned" | "scripts" | "pulled" | "built" | "stopped" | "removed" | "started" | "swapped" | "answered" | "proven" | "ran";
 
 /** Which environment a request is about. */
 export interface EnvironmentTarget {

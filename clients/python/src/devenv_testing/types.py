@@ -95,6 +95,8 @@ class Status(_StatusRequired, total=False):
     overridden: List[str]
     # The project's directory does not exist any more. Set by `list` only.
     project_gone: bool
+    # Where the time went. Set by `up --timings` only.
+    timings: Optional["Timings"]
 
 
 # The state of an environment as a whole.
@@ -249,6 +251,45 @@ class OperationProgress(_OperationProgressRequired, total=False):
     """How far an operation is."""
 
     total: Optional[int]
+
+
+class Timings(TypedDict):
+    """What `up --timings` adds to the status. All times count from the start of the command."""
+
+    total_ms: int
+    # When the daemon began with the services: before that the profile was read, the daemon started, other operations waited for.
+    asked_ms: int
+    # In the order in which they became ready.
+    services: List["ServiceTimings"]
+    # The services that decided how long it took, each of which waited for the one before it.
+    critical_path: List[str]
+
+
+class _ServiceTimingsRequired(TypedDict):
+    name: str
+    # In the order of time; parts that took less than a millisecond are left out, except `started`. Empty if there was nothing to do.
+    phases: List["PhaseTiming"]
+
+
+class ServiceTimings(_ServiceTimingsRequired, total=False):
+    """What one service did."""
+
+    # When it became ready, or had completed.
+    ready_ms: Optional[int]
+    # The service that it depends on and that let it start last.
+    waited_for: Optional[str]
+
+
+class PhaseTiming(TypedDict):
+    """One part of a service's start, as events carry it in `phases`: there the times count from the last `up`."""
+
+    phase: "StartPhase"
+    from_ms: int
+    to_ms: int
+
+
+# The parts of a service's start.
+StartPhase = Literal["created", "provisioned", "scripts", "pulled", "built", "stopped", "removed", "started", "swapped", "answered", "proven", "ran"]
 
 
 class EnvironmentTarget(TypedDict):
