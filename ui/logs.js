@@ -5,7 +5,7 @@ import { pieces } from "./ansi.js";
 import { clear, folded, lines, onLines, traceIds } from "./lines.js";
 import { Choose, Copy, Empty, Filter, Head, clock, matcher, number } from "./parts.js";
 import { replace, to, useRoute } from "./route.js";
-import { store, useStore } from "./store.js";
+import { store, tell, useStore } from "./store.js";
 
 /** @typedef {import("./lines.js").Line} Line */
 
@@ -89,6 +89,7 @@ export function Logs() {
       <${Choose} label="Level" value=${level} onChange=${(value) => set({ level: value })}>
         <option value="">all</option><option value="info">without debug</option><option value="warn">warnings and errors</option><option value="error">errors</option></${Choose}>
       <${Filter} value=${filter} bad=${wanted.bad} onInput=${(text) => set({ filter: text })} />
+      <form onSubmit=${(event) => (event.preventDefault(), jump(event.target.elements.time.value))}><label>Go to <input name="time" class="at" placeholder="14:03:07" pattern="[0-2]?[0-9]:[0-5][0-9](:[0-5][0-9])?" autocomplete="off" /></label></form>
       <div class="buttons"><button type="button" aria-pressed=${following} onClick=${() => follow(!following)}>${following ? "Following" : "Paused"}</button>
         <button type="button" class="quiet" onClick=${clear}>Clear</button>
         <button type="button" class="quiet" onClick=${() => download(shown.current)}>Download</button></div>
@@ -102,6 +103,19 @@ export function Logs() {
       </div>
       ${open && html`<${Details} line=${open} close=${() => choose(null)} around=${() => around(open)} />`}
     </div>`;
+
+  /** To the first line of this time of the day, the last time that it was that late. @param {string} time */
+  function jump(time) {
+    const wanted = time.padStart(time.split(":").length < 3 ? 5 : 8, "0");
+    if (!time) return;
+    const isBefore = (at) => clock(shown.current[at].time, false) < wanted;
+    let at = shown.current.length - 1;
+    while (at >= 0 && isBefore(at)) at--;
+    if (at < 0) return tell(`no line is of ${wanted} or later`);
+    while (at >= 0 && !isBefore(at)) at--;
+    follow(false);
+    setTimeout(() => box.current && (box.current.scrollTop = (at + 1) * HEIGHT), 60);
+  }
 
   /** The lines before and after it, of all services. @param {Line} line */
   function around(line) {

@@ -7,7 +7,7 @@ from world import ROOT, answering, browser, go, pretend
 
 #: View, width, scheme.
 WANTED = [("Services", 1280, "light"), ("Services", 1280, "dark"), ("Services", 400, "light"), ("Graph", 1280, "dark"), ("Logs", 1280, "dark"), ("Logs", 400, "dark"), ("Data", 1280, "light"),
-          ("Traces", 1280, "light"), ("Map", 1280, "dark"), ("Events", 1280, "light"), ("Chaos", 1280, "dark"), ("Metrics", 2560, "light")]
+          ("Traces", 1280, "light"), ("Map", 1280, "dark"), ("Events", 1280, "light"), ("Chaos", 1280, "dark"), ("Report", 1280, "light"), ("Metrics", 2560, "light")]
 TARGET = {"project": "/home/me/shop", "instance": "default"}
 NOW = "2026-11-28T10:%02d:%02d.123456Z"
 
@@ -105,9 +105,11 @@ def main(into=ROOT / "docs/pictures"):
             if view == "Map":
                 page.route("**/api/v1/environment/traces", answering(lambda _: traces()))
             page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-            go(page, {"Graph": "Services", "Map": "Traces"}.get(view, view))
+            go(page, {"Graph": "Services", "Map": "Traces", "Report": "Chaos"}.get(view, view))
             if view in ("Graph", "Map"):
                 page.get_by_role("button", name=view).click()
+            if view == "Report":
+                page.evaluate("location.hash = '#/chaos/abc'")
             if view == "Data":
                 page.get_by_text("item", exact=True).first.click()
             if view == "Traces":

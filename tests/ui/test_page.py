@@ -78,6 +78,14 @@ class Looks(Shared):
             page.get_by_label("Filter").fill("")
             page.get_by_label("Level").select_option("error")
             page.get_by_text("json line").first.wait_for()
+            page.get_by_label("Level").select_option("")
+            self.world.until("there are more lines than fit", lambda: page.evaluate("(box => box.scrollHeight > 2 * box.clientHeight)(document.querySelector('.lines'))"))
+            first = page.evaluate("document.querySelector('.lines').scrollTop = 0, new Promise(done => setTimeout(() => done(document.querySelector('.line time').textContent.slice(0, 8)), 500))")
+            page.get_by_role("button", name="Paused").click()
+            page.get_by_label("Go to").fill(first)
+            page.get_by_label("Go to").press("Enter")
+            page.get_by_role("button", name="Paused").wait_for()
+            page.locator(".line time").filter(has_text=first).first.wait_for()
 
     def test_data_topics_traces_and_metrics_are_shown(self):
         with self.page() as page:
