@@ -29,7 +29,7 @@ use crate::{
     golden::Golden,
     reconcile::{self, CommandError, Effects, Handle, Observed, Progress, Setup},
     reload::{Reloader, Tools},
-    runtime::{EnvironmentRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks},
+    runtime::{EnvironmentRuntime, host_processes::HostProcesses, metrics::MetricsServer, tasks::Tasks, telemetry::Telemetry},
     store::Record,
 };
 
@@ -129,6 +129,8 @@ impl Environment {
             state: directory,
             used: Mutex::default(),
         });
+        let (telemetry, task) = Telemetry::begin(handle.clone(), tasks.end.clone());
+        tasks.spawn("own traces", task);
         tasks.spawn("metrics", metrics.clone().follow(tasks.end.clone()));
         let faults = Faults::new(faults::Site {
             environment: id.clone(),
@@ -152,6 +154,7 @@ impl Environment {
             progress,
             leases,
             metrics,
+            telemetry,
             closed: AtomicBool::new(false),
             offline,
             forwards,
@@ -182,6 +185,8 @@ pub(crate) struct Parts {
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) leases: Leases,
     pub(super) metrics: Arc<MetricsServer>,
+    /// Hears of operations.
+    pub(crate) telemetry: Telemetry,
     /// It is being removed for good, and nothing new is started in it.
     closed: AtomicBool,
     /// Forwards the ports of its services to this process's loopback.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use devenv_api::{ApiError, AskedBy, ErrorCode, Event, Operation, OperationMessage, OperationRequest, OperationState, Submission};
+use devenv_spec::EnvironmentId;
 use futures_util::{FutureExt, Stream, future::BoxFuture, stream};
 use serde_json::Value;
 use tokio::sync::{
@@ -28,6 +29,7 @@ impl Operations {
         let id = context.id().to_owned();
         let begun = async {
             self.wait_for_turn(&context).await?;
+            self.trace(&Operation { state: OperationState::Running, ..context.operation.clone() });
             let paid = AssertUnwindSafe(self.pay_before(&left)).catch_unwind();
             paid.await.unwrap_or_else(|panic| Err(panicked(&context.operation, panic.as_ref())))
         };
@@ -45,6 +47,7 @@ impl Operations {
         self.leave_queue(&id);
         self.live().remove(&id);
         let operation = ended.unwrap_or_else(|| Operation { state, ..context.operation.clone() });
+        self.trace(&operation);
         let next = match (&result, then) {
             (Ok(_), Some(request)) => Some(self.continue_with(request, operation.asked_by.clone()).await),
             _ => None,
@@ -58,6 +61,14 @@ impl Operations {
             }
         };
         context.live.outcome.send_replace(Some(Outcome { operation, result, next }));
+    }
+
+    /// For the tracing service of its environment. An environment that it creates hears only of its end.
+    fn trace(&self, operation: &Operation) {
+        let id = operation.environment.as_deref().map(EnvironmentId::recorded);
+        if let Some(environment) = id.and_then(|id| self.shared.environments.get(&id)) {
+            environment.telemetry.operation(operation);
+        }
     }
 
     /// Boxed, because an operation that is submitted is run.

@@ -14,6 +14,7 @@ mod port_proxies;
 pub(crate) mod readiness;
 pub(crate) mod repositories;
 pub(crate) mod tasks;
+pub(crate) mod telemetry;
 pub(crate) mod versions;
 pub(crate) mod watched;
 

@@ -117,3 +117,39 @@ fn redis_has_its_declared_settings() {
         assert!(answer.contains(expected), "{name}: {answer}");
     }
 }
+
+#[test]
+fn jaeger_shows_what_devenv_itself_has_done() {
+    let corner = Corner::with(
+        r"
+  tracing:
+    jaeger: {}
+  web:
+    process: { command: [sh, -c, echo begun; exec sleep 1000] }
+    probe: { log: begun }
+",
+    );
+    corner.up("test");
+    // The names of the spans of each trace of devenv, the first first.
+    let traces = || -> Vec<Vec<String>> {
+        let answer = get(&format!("{}/api/traces?service=devenv&limit=20&lookback=1h", corner.variable("TRACING_URL"))).1;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let spans = |trace: &Value| {
+            let mut spans = trace["spans"].as_array().cloned().unwrap_or_default();
+            spans.sort_by_key(|span| (span["startTime"].as_u64(), !span["references"].as_array().is_none_or(Vec::is_empty)));
+            spans.iter().map(|span| span["operationName"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        answer["data"].as_array().map(|traces| traces.iter().map(spans).collect()).unwrap_or_default()
+    };
+    let up = corner.until("the trace of `up`", 60, || traces().into_iter().find(|names| names[0] == "up"));
+    assert!(["tracing", "web"].iter().all(|name| up.iter().any(|span| span == name)), "{up:?}");
+    corner.ok(&["restart", "web"]);
+    corner.until("the trace of `restart`", 60, || {
+        traces().into_iter().find(|names| names[0] == "restart" && names.contains(&"web".to_owned()))
+    });
+    let pid = corner.service("web")["pid"].as_u64().unwrap();
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    let restart =
+        corner.until("the trace of what the crash led to", 60, || traces().into_iter().find(|names| names[0] == "restart of web"));
+    assert!(restart.contains(&"started".to_owned()) && restart.contains(&"ready".to_owned()), "{restart:?}");
+}

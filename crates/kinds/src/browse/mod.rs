@@ -94,6 +94,16 @@ fn keeps_metrics<'a>(services: impl IntoIterator<Item = &'a ServiceSpec>) -> Opt
     services.into_iter().find_map(|service| Some((service, kind_of(service, ServiceKind::metric_history)?)))
 }
 
+/// Gives spans to the first of these services that collects traces; `None` if none of them does.
+pub async fn collect<'a>(
+    services: impl IntoIterator<Item = &'a ServiceSpec>,
+    request: &serde_json::Value,
+) -> Option<Result<(), BrowseError>> {
+    let found = services.into_iter().find_map(|service| Some((service, kind_of(service, ServiceKind::trace_source)?)));
+    let (service, source): (&ServiceSpec, &dyn TraceSource) = found?;
+    Some(in_time(source.collect(service, request)).await)
+}
+
 fn browsed(service: &ServiceSpec) -> Result<&'static dyn Browse, BrowseError> {
     kind_of(service, ServiceKind::browse).ok_or(BrowseError::Unsupported("show its data"))
 }

@@ -308,6 +308,18 @@ async fn jaeger_shows_the_traces_that_it_was_sent() {
     let long =
         TraceQuery { service: Some("checkout".to_owned()), min_duration: Some(Duration::from_secs(1)), limit: 5, ..TraceQuery::default() };
     assert!(ask(long).await.unwrap().traces.is_empty());
+    let own = json!([{ "key": "service.name", "value": { "stringValue": "devenv" } }]);
+    let begun = [json!({ "traceId": "6b8efff798038103d269b633813fc60c", "spanId": "aee19b7ec3c1b174", "name": "up", "kind": 1,
+        "startTimeUnixNano": now.to_string(), "endTimeUnixNano": (now + 5_000_000).to_string() })];
+    let body = json!({ "resourceSpans": [{ "resource": { "attributes": own }, "scopeSpans": [{ "spans": begun }] }] });
+    collect([&server.service], &body).await.unwrap().unwrap();
+    let named = TraceQuery { service: Some("devenv".to_owned()), limit: 5, ..TraceQuery::default() };
+    while ask(named.clone()).await.unwrap().traces.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the span never arrived");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let all = ask(TraceQuery { limit: 5, ..TraceQuery::default() }).await.unwrap();
+    assert!(all.services.contains(&"devenv".to_owned()) && all.traces.len() == 1, "{all:?}");
     for id in ["../services", "0123456789abcdef0123456789abcdef"] {
         let missing = ask(TraceQuery { id: Some(id.to_owned()), limit: 1, ..TraceQuery::default() }).await;
         assert!(matches!(missing, Err(BrowseError::NotFound(_))), "{id}: {missing:?}");

@@ -32,6 +32,9 @@ pub trait Browse: Send + Sync {
 #[async_trait]
 pub trait TraceSource: Send + Sync {
     async fn traces(&self, service: &ServiceSpec, query: &TraceQuery) -> Result<Traces, BrowseError>;
+
+    /// Takes spans: a request of the OpenTelemetry protocol, in JSON.
+    async fn collect(&self, service: &ServiceSpec, request: &serde_json::Value) -> Result<(), BrowseError>;
 }
 
 /// The past of metrics that one kind of server keeps, and its alert rules.

@@ -1,4 +1,4 @@
-//! Jaeger: traces from its query API, the one that its own page uses (`/api/traces`).
+//! Jaeger: traces from its query API, the one that its own page uses (`/api/traces`), and spans for its OTLP port.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,6 +26,8 @@ const LARGEST: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(6);
 /// The service under which Jaeger records itself. Shown only by its name.
 const OWN: &str = "jaeger";
+/// The service of devenv's own traces. Searched only by its name: an agent or a page that asks for the newest traces means the project's.
+const DEVENV: &str = "devenv";
 /// Traced services that are asked when the request names none.
 const MOST_SERVICES: usize = 20;
 /// Services that are asked at the same time.
@@ -37,10 +39,7 @@ static CLIENT: LazyLock<Client> =
 #[async_trait]
 impl TraceSource for JaegerKind {
     async fn traces(&self, service: &ServiceSpec, query: &TraceQuery) -> Result<Traces, BrowseError> {
-        let Probe::OfKind(probe) = &service.probe else {
-            return Err(BrowseError::Refused(format!("devenv has no address of `{}`", service.name)));
-        };
-        let JaegerProbe { query: port, .. } = probe.decode().map_err(|error| BrowseError::Refused(error.to_string()))?;
+        let JaegerProbe { query: port, .. } = addresses(service)?;
         if let Some(id) = &query.id {
             return one(port, id).await;
         }
@@ -50,7 +49,7 @@ impl TraceSource for JaegerKind {
         services.sort();
         let asked: Vec<String> = match &query.service {
             Some(service) => vec![service.clone()],
-            None => services.iter().take(MOST_SERVICES).cloned().collect(),
+            None => services.iter().filter(|service| *service != DEVENV).take(MOST_SERVICES).cloned().collect(),
         };
         let answers = stream::iter(asked).map(|service| search(port, service, query)).buffered(AT_ONCE);
         let found: Vec<Vec<Found>> = answers.try_collect().await?;
@@ -61,6 +60,23 @@ impl TraceSource for JaegerKind {
         traces.truncate(query.limit as usize);
         Ok(Traces { services, traces })
     }
+
+    async fn collect(&self, service: &ServiceSpec, request: &Value) -> Result<(), BrowseError> {
+        let JaegerProbe { otlp_http: port, .. } = addresses(service)?;
+        let sent = CLIENT.post(format!("http://127.0.0.1:{port}/v1/traces")).json(request).send().await;
+        sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(silent)
+    }
+}
+
+fn addresses(service: &ServiceSpec) -> Result<JaegerProbe, BrowseError> {
+    let Probe::OfKind(probe) = &service.probe else {
+        return Err(BrowseError::Refused(format!("devenv has no address of `{}`", service.name)));
+    };
+    probe.decode().map_err(|error| BrowseError::Refused(error.to_string()))
+}
+
+fn silent(error: reqwest::Error) -> BrowseError {
+    BrowseError::Refused(format!("Jaeger does not answer: {}", error.without_url()))
 }
 
 async fn one(port: u16, id: &str) -> Result<Traces, BrowseError> {
@@ -85,7 +101,6 @@ async fn search(port: u16, service: String, query: &TraceQuery) -> Result<Vec<Fo
 
 /// `None` if there is no such thing.
 async fn ask<T: DeserializeOwned>(port: u16, path: &str, words: &[(&str, String)]) -> Result<Option<T>, BrowseError> {
-    let silent = |error: reqwest::Error| BrowseError::Refused(format!("Jaeger does not answer: {}", error.without_url()));
     let url = Url::parse_with_params(&format!("http://127.0.0.1:{port}/api/{path}"), words);
     let answer = CLIENT.get(url.map_err(|error| BrowseError::Refused(error.to_string()))?).send().await.map_err(silent)?;
     let status = answer.status();
