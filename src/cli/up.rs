@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devenv_api::{ApiError, Client, ErrorCode, OperationRequest, Status, UpRequest};
+use devenv_api::{ApiError, Client, ErrorCode, OperationRequest, Phase, Status, UpRequest};
 
 use jiff::Timestamp;
 
@@ -129,7 +129,9 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     session.printer.result(&status, || text(&status))?;
     session.printer.flush()?;
     if let Some(elapsed) = status.elapsed_ms {
-        session.printer.say(format_args!("{} after {}", status.phase, table::duration(elapsed)));
+        // Others may have failed: it is not about them.
+        let phase = if request.services.is_empty() { status.phase } else { Phase::Ready };
+        session.printer.say(format_args!("{phase} after {}", table::duration(elapsed)));
     }
     Ok(client)
 }

@@ -280,11 +280,16 @@ impl Task {
     fn tell_work(&mut self, view: &View) {
         let Some(watching) = &self.watching else { return };
         for spec in &watching.services {
-            let works = self.services.contains_key(&spec.name) || !view.has_settled(&spec.name);
+            let waits = view.blocked_by(spec.name.as_str()).is_some();
+            let works = self.services.contains_key(&spec.name) || !(waits || view.has_settled(&spec.name));
             if works && self.working.insert(spec.name.clone()) {
                 watching.watcher.work_begins(spec.name.as_str(), Some(&self.tools.marker(&spec.name)));
             } else if !works && self.working.remove(&spec.name) {
-                watching.watcher.work_ends(spec.name.as_str());
+                if waits {
+                    watching.watcher.waits(spec.name.as_str());
+                } else {
+                    watching.watcher.work_ends(spec.name.as_str());
+                }
             }
         }
     }

@@ -134,6 +134,11 @@ impl Watcher {
         is_done.recv().expect("the watching thread lives as long as its watcher");
     }
 
+    /// The service waits for another one: nothing of it runs, so it writes nothing, until work begins again.
+    pub fn waits(&self, service: &str) {
+        let _ = self.messages.send(source::Message::Waits { service: service.to_owned() });
+    }
+
     /// The build has ended, or the service is ready, or either has failed.
     pub fn work_ends(&self, service: &str) {
         let _ = self.messages.send(source::Message::WorkEnds { service: service.to_owned(), at: Instant::now() });

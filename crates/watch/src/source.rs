@@ -43,6 +43,9 @@ pub(super) enum Message {
         service: String,
         at: Instant,
     },
+    Waits {
+        service: String,
+    },
     /// Reads all first bytes now, and then reports on `done`.
     #[cfg(test)]
     ReadAll {
@@ -225,6 +228,9 @@ impl Source {
                     work.ended = Some(at);
                     work.written = work.marker.as_deref().and_then(Written::by);
                 }
+            }
+            Message::Waits { service } => {
+                self.work.remove(&service);
             }
             #[cfg(test)]
             Message::ReadAll { done } => {

@@ -34,6 +34,17 @@ async fn a_build_that_writes_watched_files_is_reported_and_its_loop_broken() {
     assert_eq!(project.one_change("a save afterwards").await, ["app/server.py"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn saves_count_while_the_service_waits_for_another_one() {
+    let mut project = Project::new().await;
+    for save in 0..6 {
+        project.watcher.work_begins("api", None);
+        project.watcher.waits("api");
+        fs::write(project.path("app/server.py"), format!("save {save}")).unwrap();
+        assert_eq!(project.one_change("a save").await, ["app/server.py"]);
+    }
+}
+
 /// A program that writes its data in a watched directory, a little after each start, while a person edits files beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_writes_watched_files_while_it_runs_is_reported_and_its_loop_broken() {
