@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use devenv_api::{ApiError, ErrorCode, ServiceState, Status};
 use devenv_spec::ServiceName;
-use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
@@ -13,13 +12,45 @@ use crate::{
     store::Goal,
 };
 
-/// Waits until everything is as requested and returns the environment's status. `left` describes the state after a cancelled wait.
-pub(super) async fn when_ready(context: &Context, environment: &Environment, revision: u64, left: &str) -> Result<Value, ApiError> {
-    let until_up = environment.handle.until_up(revision);
-    let Ok(view) = context.unless_cancelled(until_up).await else { return Err(context.cancelled(left)) };
-    let view = view?;
-    ready_or_failed(&view, &[])?;
-    Ok(json!(with_time(context, view.status)))
+/// The services whose readiness decides on an operation that replaces data: all but those that had failed before it, or waited for
+/// one that had, and that it does not touch.
+pub(super) struct Concerned<'a> {
+    environment: &'a Environment,
+    apart: Vec<ServiceName>,
+}
+
+impl<'a> Concerned<'a> {
+    /// Call it before the operation touches these services.
+    pub(super) fn of(environment: &'a Environment, touched: &[ServiceName]) -> Self {
+        let view = environment.handle.view();
+        let failed = view.failures.iter().map(|failed| failed.name.clone());
+        let mut apart: Vec<ServiceName> = failed.filter(|name| !touched.contains(name)).collect();
+        let waits = |apart: &[ServiceName]| {
+            let in_vain = |blocked: &&BlockedService| apart.contains(&blocked.on) && !apart.contains(&blocked.name);
+            view.blocked.iter().filter(in_vain).find(|blocked| !touched.contains(&blocked.name)).map(|blocked| blocked.name.clone())
+        };
+        while let Some(name) = waits(&apart) {
+            apart.push(name);
+        }
+        Self { environment, apart }
+    }
+
+    /// Waits until they are as requested and returns the environment's status. `left` describes the state after a cancelled wait.
+    pub(super) async fn until_ready(&self, context: &Context, revision: u64, left: &str) -> Result<Status, ApiError> {
+        let handle = &self.environment.handle;
+        let spec = handle.record().await?.spec;
+        let needed = spec.iter().flat_map(|spec| spec.services.values()).filter(|service| !service.optional);
+        let names: Vec<ServiceName> = match self.apart.as_slice() {
+            // Then the others count as well: a service that the profile has no more may not be stoppable.
+            [] => Vec::new(),
+            apart => needed.map(|service| service.name.clone()).filter(|name| !apart.contains(name)).collect(),
+        };
+        let until = async { if names.is_empty() { handle.until_up(revision).await } else { handle.until_up_of(revision, &names).await } };
+        let Ok(view) = context.unless_cancelled(until).await else { return Err(context.cancelled(left)) };
+        let view = view?;
+        ready_or_failed(&view, &names)?;
+        Ok(with_time(context, view.status))
+    }
 }
 
 /// The status with the duration of the operation.

@@ -2,12 +2,12 @@
 
 use devenv_api::{ApiError, ErrorCode, OperationKind, ServicesRequest};
 use devenv_spec::ServiceName;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Context, Prepared, Work,
     copy::{held, move_to, not_up},
-    ready::when_ready,
+    ready::Concerned,
     services::names,
 };
 use crate::{
@@ -26,12 +26,16 @@ pub(super) async fn prepare(environments: &Environments, request: ServicesReques
 /// Moves services to empty volumes, or to copies of their golden ones, on which they initialise and seed themselves again.
 async fn reset(context: &Context, environment: &Environment, names: &[ServiceName]) -> Result<Value, ApiError> {
     context.follow(environment);
-    let keys = keys(&environment.handle.record().await?, names)?;
+    let record = environment.handle.record().await?;
+    let keys = keys(&record, names)?;
+    let touched: Vec<ServiceName> = held(&record, names)?.into_iter().map(|held| held.spec.name).collect();
+    let concerned = Concerned::of(environment, &touched);
     let _lifted = environment.faults.lift_halting(names).await;
     context.check()?;
     let fresh = environment.handle.reserve_volumes(keys).await?;
     let turn = move_to(context, environment, fresh, "reset").await?;
-    when_ready(context, environment, turn, "the previous data is in the trash, and the services keep starting on fresh data").await
+    let left = "the previous data is in the trash, and the services keep starting on fresh data";
+    Ok(json!(concerned.until_ready(context, turn, left).await?))
 }
 
 fn keys(record: &Record, names: &[ServiceName]) -> Result<Vec<String>, ApiError> {

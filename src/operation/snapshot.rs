@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Context, Prepared, Work,
     copy::{Held, copy, digest, go_on, held, move_to, not_up, pause, same, service_of},
-    ready::when_ready,
+    ready::Concerned,
 };
 use crate::{
     environment::{Environment, Environments},
@@ -99,10 +99,13 @@ async fn restore_now(context: &Context, environment: &Environment, name: &str) -
         let role = part.key.rsplit('/').next().unwrap_or_default();
         copy(context, &record, part, &fresh[&part.key], role).await?;
     }
-    let _lifted = environment.faults.lift_halting(&parts.iter().map(|part| part.spec.name.clone()).collect::<Vec<_>>()).await;
+    let touched: Vec<_> = parts.iter().map(|part| part.spec.name.clone()).collect();
+    let concerned = Concerned::of(environment, &touched);
+    let _lifted = environment.faults.lift_halting(&touched).await;
     context.check()?;
     let turn = move_to(context, environment, fresh, "snapshot restore").await?;
-    when_ready(context, environment, turn, "the data of the snapshot is in place, and services keep starting on it").await
+    let left = "the data of the snapshot is in place, and services keep starting on it";
+    Ok(json!(concerned.until_ready(context, turn, left).await?))
 }
 
 pub(super) async fn remove(environments: &Environments, request: NamedRequest) -> Result<Prepared, ApiError> {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     Context, Prepared, Work,
     copy::{Held, copy_from, move_to, service_of},
-    ready::when_ready,
+    ready::Concerned,
 };
 use crate::{environment::Environments, error::no_engine, operation_store::Step, store::Goal};
 
@@ -65,11 +65,12 @@ async fn take_over(context: &Context, request: &TakeOverRequest) -> Result<Value
     at_rest(environments, &request.compose_project).await?;
     let is_up = record.goal == Goal::Up && record.spec.is_some();
     let services: Vec<ServiceName> = pairs.iter().map(|pair| pair.spec.name.clone()).collect();
+    let concerned = Concerned::of(&environment, &services);
     let _lifted = if is_up { Some(environment.faults.lift_halting(&services).await) } else { None };
     context.check()?;
     let revision = move_to(context, &environment, fresh, "move --from-compose").await?;
     if is_up {
-        when_ready(context, &environment, revision, "the data is in place, and services keep starting on it").await?;
+        concerned.until_ready(context, revision, "the data is in place, and services keep starting on it").await?;
     }
     Ok(json!(TakenOver { compose_project: request.compose_project.clone(), volumes: taken, left, running: is_up }))
 }

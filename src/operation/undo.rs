@@ -3,7 +3,7 @@
 use devenv_api::{ApiError, EnvironmentTarget, OperationKind};
 use serde_json::{Value, json};
 
-use super::{Context, Prepared, Work, ready::ready_or_failed};
+use super::{Context, Prepared, Work, copy::held, ready::Concerned};
 use crate::environment::{Environment, Environments};
 
 pub(super) fn prepare(environments: &Environments, target: &EnvironmentTarget) -> Result<Prepared, ApiError> {
@@ -18,13 +18,13 @@ async fn undo(context: &Context, environment: &Environment) -> Result<Value, Api
     // Which services it moves is known afterwards.
     let _lifted = environment.faults.lift_halting(&[]).await;
     context.check()?;
+    let record = environment.handle.record().await?;
+    let with_data = if record.spec.is_some() { held(&record, &[])? } else { Vec::new() };
+    let concerned = Concerned::of(environment, &with_data.into_iter().map(|held| held.spec.name).collect::<Vec<_>>());
     let undone = environment.handle.undo().await??;
     context.commit(Vec::new()).await?;
     if let Some(revision) = undone.revision {
-        let Ok(view) = context.unless_cancelled(environment.handle.until_up(revision)).await else {
-            return Err(context.cancelled("the volumes are restored, and the services keep starting on them"));
-        };
-        ready_or_failed(&view?, &[])?;
+        concerned.until_ready(context, revision, "the volumes are restored, and the services keep starting on them").await?;
     }
     Ok(json!(undone.volumes))
 }

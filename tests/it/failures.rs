@@ -1,9 +1,10 @@
 //! What a failure shows.
 
 use devenv_api::ServiceState;
+use devenv_engine::EngineError;
 use serde_json::Value;
 
-use crate::world::{World, until};
+use crate::world::{SHOP, World, until};
 
 #[test]
 fn edits_of_a_service_that_waits_for_a_failed_dependency_are_no_feedback_loop() {
@@ -26,6 +27,29 @@ fn edits_of_a_service_that_waits_for_a_failed_dependency_are_no_feedback_loop() 
         until("the edit is seen", || count("service.changed") == edit || count("service.feedback-loop") > 0);
         assert_eq!(count("service.feedback-loop"), 0, "edit {edit}");
     }
+}
+
+#[test]
+fn a_service_that_had_failed_before_does_not_fail_what_replaces_the_data_of_others() {
+    let world = World::new();
+    let mut profile = SHOP.to_owned();
+    profile.push_str("  bad:\n    container: { image: \"api:1\" }\n    restart: { policy: never }\n");
+    profile.push_str("  waits:\n    container: { image: \"api:1\" }\n    depends_on: { bad: ready }\n");
+    world.write("profiles/five.yaml", &profile);
+    let daemon = world.start();
+    daemon.expect(0, "up five");
+    daemon.expect(0, "snapshot save one");
+    let service = |name: &str| daemon.status("default").services.into_iter().find(|service| service.name == name).unwrap();
+    daemon.engine.exit(service("bad").container.as_ref().unwrap(), 1);
+    until("it has failed", || service("bad").state == ServiceState::Failed);
+    for line in ["reset db", "undo", "snapshot restore one"] {
+        daemon.expect(0, line);
+        assert!(["db", "cache", "api"].iter().all(|name| service(name).state == ServiceState::Ready), "{line}");
+        assert_eq!(service("bad").state, ServiceState::Failed, "{line}");
+    }
+    // A service that it touches, or that fails in consequence, counts.
+    daemon.engine.fail_next("start", EngineError::Refused { action: "start".into(), status: 500, message: "no".into() });
+    daemon.expect(1, "reset db");
 }
 
 /// The engine notes the time of a start only when it has succeeded, so lines of a second before it are shown too.
