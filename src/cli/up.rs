@@ -128,6 +128,13 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     status.elapsed_ms.get_or_insert(session.began.elapsed().as_millis() as u64);
     session.printer.result(&status, || text(&status))?;
     session.printer.flush()?;
+    for changed in &status.drift {
+        session.printer.say(format_args!(
+            "warning: {0} has changed since it was applied to {1}, and is not applied again: `devenv reset {1}` starts over with it, \
+             `devenv ledger accept {0}` keeps the data",
+            changed.path, changed.service
+        ));
+    }
     if let Some(elapsed) = status.elapsed_ms {
         // Others may have failed: it is not about them.
         let phase = if request.services.is_empty() { status.phase } else { Phase::Ready };
