@@ -86,6 +86,12 @@ pub(crate) fn of_service(mut volume: Value, owner: &str) -> Value {
     volume
 }
 
+/// The name of a volume without one, made from its path: it is kept across `up`, as Compose keeps it.
+pub(crate) fn anonymous(target: &str) -> String {
+    let words: String = target.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    format!("anonymous{words}")
+}
+
 /// Whether the source of a mount is an image.
 pub(crate) fn is_image(source: &str) -> bool {
     source.starts_with("docker-image://") || source.starts_with("service:")
@@ -263,9 +269,7 @@ fn add(name: &str, mount: Mount, item: &Node, project: &mut Project<'_>, mounts:
             value.insert("source".to_owned(), json!(image(&source, project)));
         }
         (_, None) => {
-            // Kept across `up`, as Compose keeps it, under a name made from its path.
-            let words: String = target.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-            value.insert("source".to_owned(), json!(format!("anonymous{words}")));
+            value.insert("source".to_owned(), json!(anonymous(&target)));
         }
         (_, Some(source)) => match project.volume(&source, item.span) {
             None => return,

@@ -23,6 +23,7 @@ pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrend
     let mut services = document["services"].as_object().cloned().unwrap_or_default();
     let mut renderer = Renderer {
         owners: BTreeMap::new(),
+        lent: BTreeSet::new(),
         volumes: Map::new(),
         configs: Map::new(),
         secrets: Map::new(),
@@ -103,6 +104,8 @@ fn network(network: &Value) -> Value {
 struct Renderer {
     /// The services that have a volume of each name.
     owners: BTreeMap<String, Vec<String>>,
+    /// Volumes that other services use, as service and name.
+    lent: BTreeSet<(String, String)>,
     volumes: Map<String, Value>,
     configs: Map<String, Value>,
     secrets: Map<String, Value>,
@@ -166,6 +169,9 @@ impl Renderer {
                 continue;
             };
             let owner = volume["of"].as_str().unwrap_or(service).to_owned();
+            if owner != service {
+                self.lent.insert((owner.clone(), source.to_owned()));
+            }
             let owners = self.owners.entry(source.to_owned()).or_default();
             if !owners.contains(&owner) {
                 owners.push(owner);

@@ -122,6 +122,14 @@ fn a_context_or_a_mount_of_nothing_known_is_one_error_at_its_place() {
     }
 }
 
+#[test]
+fn volumes_without_names_and_ports_of_the_loopback_come_back() {
+    comes_back(
+        "services:\n  a: { image: x, volumes: [/srv/node_modules], ports: ['53:53/udp', '127.0.0.1:54:54/udp', '0.0.0.0:55:55'] }\n  \
+         b: { image: x, volumes: [/srv/node_modules, /lent] }\n  c: { image: x, volumes_from: [b] }\n",
+    );
+}
+
 /// A file that is rendered is read as the same document.
 fn comes_back(text: &str) {
     let first = loaded(&[("compose.yaml", text)], &["compose.yaml"], &[], &[]).converted.unwrap();

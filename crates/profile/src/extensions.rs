@@ -17,10 +17,14 @@ pub(super) fn remove(node: &mut Node, shape: &Shape) {
             }
         }
         (Content::Map(entries), Shape::Map { values, .. }) => {
-            entries.values_mut().for_each(|entry| remove(&mut entry.node, values));
+            for entry in entries.values_mut() {
+                remove(&mut entry.node, values);
+            }
         }
         (Content::List(items), Shape::List(of) | Shape::WordOrList { items: of, .. }) => {
-            items.iter_mut().for_each(|item| remove(item, of));
+            for item in items {
+                remove(item, of);
+            }
         }
         _ => {}
     }

@@ -135,7 +135,9 @@ fn is_repository(context: &Path) -> bool {
 fn outside_of_builds(build: &ImageBuild, spec: &EnvironmentSpec, real: &dyn Fn(&Path) -> PathBuf, mut found: impl FnMut(String)) {
     let (repositories, others): (Vec<_>, Vec<_>) =
         build.options.contexts.values().map(Path::new).partition(|context| is_repository(context));
-    repositories.iter().for_each(|address| found(format!("the repository {}", address.display())));
+    for address in repositories {
+        found(format!("the repository {}", address.display()));
+    }
     let directories = others.into_iter().filter(|context| context.is_absolute());
     let own = Some(build.context.as_path()).filter(|context| !is_repository(context));
     let secrets = build.options.secrets.values().filter_map(|secret| match secret {

@@ -101,7 +101,7 @@ impl DevContainer {
             };
             let steps: Vec<&str> = line.split(['&', ';', '|', '\n']).map(str::trim).filter(|step| !step.is_empty()).collect();
             let prepares = |step: &&str| step.split_whitespace().next().is_some_and(|word| PREPARES.contains(&word) || word == "cd");
-            if !steps.is_empty() && steps.iter().all(|step| prepares(&step)) && !line.contains("/workspaces/") {
+            if !steps.is_empty() && steps.iter().all(prepares) && !line.contains("/workspaces/") {
                 let from = format!("postCreateCommand of {}", self.file);
                 let program =
                     Program { command, directory: None, watch: Vec::new(), from, runs: Runs::First, port: Port::None, slow: true };
@@ -154,7 +154,7 @@ fn profile_text(text: &str, project: &Path) -> Option<String> {
                 found += &format!("${{{name}:-{}}}", parts.next().unwrap_or_default());
             }
             ("localWorkspaceFolderBasename" | "containerWorkspaceFolderBasename", None) => {
-                found += &escaped(&project.file_name()?.to_string_lossy())
+                found += &escaped(&project.file_name()?.to_string_lossy());
             }
             _ => return None,
         }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Renderer, escaped, escaped_text};
-use crate::mounts::is_image;
+use crate::mounts::{anonymous, is_image};
 
 impl Renderer {
     pub(super) fn storage(&mut self, name: &str, container: &Value, rendered: &mut Map<String, Value>) {
@@ -22,6 +22,11 @@ impl Renderer {
             } else if volume["external"] == true {
                 self.volumes.insert(source.to_owned(), json!({ "external": true }));
                 value.insert("source".to_owned(), json!(source));
+            } else if volume.get("of").is_none()
+                && source == anonymous(volume["target"].as_str().unwrap_or_default())
+                && !self.lent.contains(&(name.to_owned(), source.to_owned()))
+            {
+                // It comes back without a name.
             } else {
                 let owner = volume["of"].as_str().unwrap_or(name);
                 let shared = self.owners.get(source).is_some_and(|owners| owners.len() > 1);

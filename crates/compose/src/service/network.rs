@@ -43,7 +43,8 @@ impl Converter<'_, '_> {
                     if let Some(host) = published {
                         value.insert("host".to_owned(), json!(host));
                     }
-                    if let Some(address) = port.address {
+                    // Without an address it is the loopback.
+                    if let Some(address) = port.address.filter(|address| address != "127.0.0.1") {
                         value.insert("address".to_owned(), json!(address));
                     }
                     if port.udp {

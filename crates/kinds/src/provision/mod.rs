@@ -14,8 +14,8 @@ use devenv_secrets::Vault;
 use devenv_spec::OfKind;
 use tokio::time::timeout;
 
-use crate::capability::ServiceKind;
 pub use crate::capability::{Change, ChangeKind, ProvisionContext, ProvisionError};
+use crate::capability::{Provisions, ServiceKind};
 
 /// The time limit for the provisioning of one service.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -31,7 +31,7 @@ pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Chan
 
 /// Whether a restart in the same container keeps what is declared.
 pub fn survives_restart(provision: &OfKind) -> bool {
-    crate::of(provision).and_then(ServiceKind::provisions).is_some_and(|provisions| provisions.survives_restart())
+    crate::of(provision).and_then(ServiceKind::provisions).is_some_and(Provisions::survives_restart)
 }
 
 /// Sets this environment's password in a server whose data was made with another one. Returns the change.

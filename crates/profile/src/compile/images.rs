@@ -22,7 +22,7 @@ pub(super) fn resolve(services: &mut IndexMap<ServiceName, ServiceSpec>) {
             if let Image::Built(build) = image {
                 files.build = Some(resolved(build, &images));
             }
-            files.image = image.name().to_owned();
+            image.name().clone_into(&mut files.image);
         }
     }
 }

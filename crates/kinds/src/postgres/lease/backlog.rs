@@ -132,6 +132,6 @@ mod tests {
         assert!(backlog.is_worth_dropping(WORTH));
         let _three: Vec<User> = (0..3).map(|_| backlog.enter()).collect();
         assert!(!backlog.is_worth_dropping(WORTH));
-        assert!(backlog.is_worth_dropping((ALONE + 3 * EACH) / 2));
+        assert!(backlog.is_worth_dropping(u64::midpoint(ALONE, 3 * EACH)));
     }
 }
