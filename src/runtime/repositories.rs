@@ -1,6 +1,5 @@
 //! Git repositories that images are built from: a checkout of each on this machine, which the build reads like a directory of the
-//! project. `environment::compile` asks for it before fingerprints are taken, so
-//! another commit is another image.
+//! project. `environment::compile` asks for it before fingerprints are taken, so another commit is another image.
 //!
 //! The user's own `git` is run, with the user's keys. It never asks a question, and takes no transport that runs programs.
 
@@ -12,7 +11,7 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode};
-use devenv_spec::{EnvironmentSpec, ImageBuild, Repository, ServiceName};
+use devenv_spec::{EnvironmentSpec, ImageBuild, Repository, ServiceName, repository::masked};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
@@ -64,8 +63,10 @@ impl Repositories {
                 .into_iter()
                 .find(|file| leads_out(&self.directory, &path.join(file)));
             if let Some(file) = outside {
-                let message =
-                    format!("the image of {service} cannot be built from the repository `{context}`: its `{file}` is a link out of it");
+                let message = format!(
+                    "the image of {service} cannot be built from the repository `{}`: its `{file}` is a link out of it",
+                    masked(&context)
+                );
                 return Err(ApiError::new(ErrorCode::Failed, message).hint("name another `dockerfile` of the repository"));
             }
             build.context = path;
@@ -90,7 +91,7 @@ impl Repositories {
             return Ok(Some(path.clone()));
         }
         let path = self.checkout(&repository).await.map_err(|reason| {
-            let message = format!("the image of {service} cannot be built from the repository `{text}`: {reason}");
+            let message = masked(&format!("the image of {service} cannot be built from the repository `{text}`: {reason}"));
             ApiError::new(ErrorCode::Failed, message)
                 .hint("check the address, its branch and directory, and that `git ls-remote URL` works here")
         })?;
@@ -111,8 +112,8 @@ impl Repositories {
             Err(reason) => match last {
                 Some(last) => {
                     tracing::warn!(
-                        url = repository.url,
-                        reason,
+                        url = masked(&repository.url),
+                        reason = masked(&reason),
                         commit = last,
                         "Using the last checkout of a repository that does not answer."
                     );

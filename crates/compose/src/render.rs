@@ -37,8 +37,11 @@ pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrend
                 let kind = value.as_object().and_then(|fields| fields.keys().next()).map_or("none", String::as_str).to_owned();
                 unrendered.push(Unrendered { service: service.clone(), reason: format!("it is no container but of the kind `{kind}`") });
             }
-            Some(container) => renderer.note_volumes(service, container),
+            Some(container) => renderer.note_lent(service, container),
         }
+    }
+    for (service, value) in &services {
+        renderer.note_owners(service, &value["container"]);
     }
     if !unrendered.is_empty() {
         return Err(unrendered);
@@ -163,15 +166,26 @@ const LIMITS: &[(&str, &str)] = &[
 ];
 
 impl Renderer {
-    fn note_volumes(&mut self, service: &str, container: &Map<String, Value>) {
+    fn note_lent(&mut self, service: &str, container: &Map<String, Value>) {
         for volume in container.get("volumes").and_then(Value::as_array).into_iter().flatten() {
+            if let (Some(owner), Some(source)) = (volume["of"].as_str(), volume["source"].as_str())
+                && owner != service
+            {
+                self.lent.insert((owner.to_owned(), source.to_owned()));
+            }
+        }
+    }
+
+    /// Notes whose volume has which name; two of the same name get names of their own.
+    fn note_owners(&mut self, service: &str, container: &Value) {
+        for volume in container["volumes"].as_array().into_iter().flatten() {
             let Some(source) = volume["source"].as_str().filter(|source| !source.starts_with(['.', '/']) && !is_image(source)) else {
                 continue;
             };
-            let owner = volume["of"].as_str().unwrap_or(service).to_owned();
-            if owner != service {
-                self.lent.insert((owner.clone(), source.to_owned()));
+            if self.is_nameless(service, volume) {
+                continue;
             }
+            let owner = volume["of"].as_str().unwrap_or(service).to_owned();
             let owners = self.owners.entry(source.to_owned()).or_default();
             if !owners.contains(&owner) {
                 owners.push(owner);

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use devenv_api::{HostPower, PowerKind};
 use devenv_spec::{
     BuildSecret, ContainerOptions, EnvironmentSpec, Image, ImageBuild, MountSource, Reaction, Repository, ServiceSpec, Sharing, Workload,
+    repository::masked,
 };
 
 use super::{Profile, compile, document::SecretSource};
@@ -81,9 +82,9 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, real: &dyn Fn(&Path
         Workload::Process(process) => powers.push(power(name, PowerKind::Process, process.command.join(" "))),
         Workload::Container(container) => {
             if let Image::Built(build) = &container.image {
-                let repository = is_repository(&build.context);
-                let what = if repository { build.context.clone() } else { build.context.join(&build.dockerfile) };
-                powers.push(power(name, PowerKind::Build, what.display().to_string()));
+                let repository = is_repository(&build.context).then(|| masked(&build.context.to_string_lossy()));
+                let what = repository.unwrap_or_else(|| build.context.join(&build.dockerfile).display().to_string());
+                powers.push(power(name, PowerKind::Build, what));
                 outside_of_builds(build, spec, real, |what| powers.push(power(name, PowerKind::Mount, what)));
             }
             let mut rights = host_rights(&container.options);
@@ -136,7 +137,7 @@ fn outside_of_builds(build: &ImageBuild, spec: &EnvironmentSpec, real: &dyn Fn(&
     let (repositories, others): (Vec<_>, Vec<_>) =
         build.options.contexts.values().map(Path::new).partition(|context| is_repository(context));
     for address in repositories {
-        found(format!("the repository {}", address.display()));
+        found(format!("the repository {}", masked(&address.to_string_lossy())));
     }
     let directories = others.into_iter().filter(|context| context.is_absolute());
     let own = Some(build.context.as_path()).filter(|context| !is_repository(context));
@@ -220,14 +221,17 @@ mod tests {
 
     #[test]
     fn a_build_of_a_repository_is_listed_with_its_address() {
-        let contexts = json!({ "a": "https://example.org/a.git", "b": "./b", "c": "docker-image://x" });
+        let contexts = json!({ "a": "https://token@example.org/a.git", "b": "./b", "c": "docker-image://x" });
         let given = Given::nothing().and(
             "web",
             json!({ "container": { "build": { "context": "git@example.org:web.git#v1:app", "additional_contexts": contexts } } }),
         );
         assert_eq!(
             shown(&given),
-            ["web builds an image git@example.org:web.git#v1:app", "web sees outside the project the repository https://example.org/a.git"]
+            [
+                "web builds an image git@example.org:web.git#v1:app",
+                "web sees outside the project the repository https://********@example.org/a.git"
+            ]
         );
     }
 

@@ -10,7 +10,7 @@ mod of_kind;
 mod options;
 mod probe;
 mod quantity;
-mod repository;
+pub mod repository;
 mod script;
 pub mod sensitive;
 mod template;

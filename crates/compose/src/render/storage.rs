@@ -6,6 +6,14 @@ use super::{Renderer, escaped, escaped_text};
 use crate::mounts::{anonymous, is_image};
 
 impl Renderer {
+    /// Whether it had no name in a Compose file, and needs none: no other service uses it.
+    pub(super) fn is_nameless(&self, service: &str, volume: &Value) -> bool {
+        let source = volume["source"].as_str().unwrap_or_default();
+        volume.get("of").is_none()
+            && source == anonymous(volume["target"].as_str().unwrap_or_default())
+            && !self.lent.contains(&(service.to_owned(), source.to_owned()))
+    }
+
     pub(super) fn storage(&mut self, name: &str, container: &Value, rendered: &mut Map<String, Value>) {
         let mut volumes = Vec::new();
         for volume in container["volumes"].as_array().into_iter().flatten() {
@@ -22,12 +30,7 @@ impl Renderer {
             } else if volume["external"] == true {
                 self.volumes.insert(source.to_owned(), json!({ "external": true }));
                 value.insert("source".to_owned(), json!(source));
-            } else if volume.get("of").is_none()
-                && source == anonymous(volume["target"].as_str().unwrap_or_default())
-                && !self.lent.contains(&(name.to_owned(), source.to_owned()))
-            {
-                // It comes back without a name.
-            } else {
+            } else if !self.is_nameless(name, volume) {
                 let owner = volume["of"].as_str().unwrap_or(name);
                 let shared = self.owners.get(source).is_some_and(|owners| owners.len() > 1);
                 let source = if shared { format!("{owner}-{source}") } else { source.to_owned() };
