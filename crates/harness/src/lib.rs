@@ -24,7 +24,7 @@ pub mod blocking;
 mod environment;
 mod granted;
 #[cfg(test)]
-mod guide_samples;
+mod guide_tests;
 mod private;
 mod program;
 

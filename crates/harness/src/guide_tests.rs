@@ -50,7 +50,7 @@ fn the_samples_of_the_guide_are_those_that_are_compiled_here() {
     fn is_a_future<T: Debug>(_: impl Future<Output = T>) {}
     is_a_future(a_private_database());
     is_a_future(an_order_is_kept());
-    let compiled = include_str!("guide_samples.rs");
+    let compiled = include_str!("guide_tests.rs");
     let blocks = blocks("rust");
     // The one before this crate is used is of Testcontainers.
     let ours: Vec<&String> = blocks.iter().filter(|block| block.contains("TestEnvironment")).collect();
