@@ -74,12 +74,17 @@ impl Project {
         self.directory.path().canonicalize().unwrap().join("shop").join(path)
     }
 
-    /// Writes after the kernel's coarse clock has advanced, so that what follows has a later time.
+    /// Writes, and waits until what follows has a later time.
     fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        self.wait_until_later_than(&path);
+    }
+
+    /// The kernel's clock of files is coarse.
+    fn wait_until_later_than(&self, path: &Path) {
+        let written = fs::metadata(path).unwrap().modified().unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let probe = self.directory.path().join("clock");
@@ -173,7 +178,9 @@ fn a_mark_of_an_earlier_devenv_still_counts() {
     project.write("api/src/greet.part", "WORD=good\n");
     project.is_ready(1);
     project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
-    File::create_new(project.versions.mark(&project.spec.name)).unwrap();
+    let mark = project.versions.mark(&project.spec.name);
+    File::create_new(&mark).unwrap();
+    project.wait_until_later_than(&mark);
     assert_eq!(project.runs(), "good today shared");
     project.write("api/src/greet.part", "WORD=mended\n");
     assert_eq!(project.runs(), "mended today shared");
