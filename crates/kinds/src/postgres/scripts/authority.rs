@@ -29,8 +29,18 @@ pub(crate) fn command_reaches(name: &str, rest: &str) -> bool {
     }
 }
 
-/// Whether a statement returns to the role that the session began with, by its first words in upper case. A script begins as the owner
-/// and stays that; a dump is restored by the superuser, who has taken the owner's role.
+/// Whether a statement takes another role, by its first words in upper case.
+pub(crate) fn statement_takes_role(words: &[&str]) -> bool {
+    let rest = match words {
+        ["SET", "LOCAL" | "SESSION", rest @ ..] if !matches!(rest, ["AUTHORIZATION", ..]) => rest,
+        ["SET", rest @ ..] => rest,
+        _ => return false,
+    };
+    matches!(rest, ["ROLE", ..] | ["SESSION", "AUTHORIZATION", ..])
+}
+
+/// Whether a statement returns to the role that the session began with, by its first words in upper case. A script begins as the owner,
+/// and may return to that from a role that it has taken; a dump is restored by the superuser, who has taken the owner's role.
 pub(crate) fn statement_leaves(words: &[&str]) -> bool {
     matches!(words, ["RESET", "ROLE", ..] | ["RESET", "SESSION", "AUTHORIZATION", ..])
 }
@@ -112,5 +122,12 @@ mod tests {
         }
         assert!(statement_leaves(&["RESET", "ROLE"]) && statement_leaves(&["RESET", "SESSION", "AUTHORIZATION"]));
         assert!(!statement_leaves(&["RESET", "search_path"]) && !statement_leaves(&["SET", "ROLE", "app"]));
+        for taken in ["ROLE a", "LOCAL ROLE a", "SESSION ROLE a", "SESSION AUTHORIZATION a", "SESSION SESSION AUTHORIZATION a"] {
+            let words: Vec<&str> = ["SET"].into_iter().chain(taken.split(' ')).collect();
+            assert!(statement_takes_role(&words), "SET {taken}");
+        }
+        for other in [&["SET", "search_path"][..], &["SET", "LOCAL", "search_path"], &["SET", "SESSION", "CHARACTERISTICS"], &["ROLE"]] {
+            assert!(!statement_takes_role(other), "{other:?}");
+        }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Scanner {
     begun: Option<u64>,
     /// Statements in it, which psql takes back if it stays unfinished.
     in_begun: bool,
+    /// It has taken another role, from which it may return.
+    has_taken_role: bool,
     /// The former line ends with `\r\n`.
     windows: bool,
     scan: Scan,
@@ -330,8 +332,10 @@ impl Scanner {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let text = String::from_utf8_lossy(&text);
         self.settings(&text);
+        self.has_taken_role |= authority::statement_takes_role(&words);
         if authority::statement_leaves(&words) {
-            self.scan.leaves.get_or_insert((line, words.iter().take(3).copied().collect::<Vec<_>>().join(" ")));
+            let found = if self.has_taken_role { &mut self.scan.leaves } else { &mut self.scan.reaches };
+            found.get_or_insert((line, words.iter().take(3).copied().collect::<Vec<_>>().join(" ")));
         }
         let kind = classify(&words, &text);
         self.in_begun |= self.begun.is_some() && matches!(kind, Kind::Ordinary | Kind::Local | Kind::Alone);

@@ -63,6 +63,9 @@ async fn a_script_of_the_owner_may_return_to_its_role_and_say_where_nothing_is_f
     );
     project.apply().await.unwrap();
     assert_eq!(project.sql("select tableowner from pg_tables where tablename = 'mine'"), "app");
+    project.write("init/b.sql", "RESET ROLE;\nSELECT 1;\n");
+    let error = project.apply().await.unwrap_err();
+    assert_eq!(error.to_string(), "init/b.sql:1: `RESET ROLE` reaches beyond the owner's role");
     project.write("init/b.sql", "SELECT 1;\n\\d nothing\n");
     let error = project.apply().await.unwrap_err();
     assert_eq!(error.to_string(), "init/b.sql:2: Did not find any relation named \"nothing\".");

@@ -71,8 +71,11 @@ fn words_in_strings_comments_data_and_bodies_count_for_nothing() {
 #[test]
 fn what_a_script_may_say_and_a_dump_from_elsewhere_may_not_is_told_apart() {
     for (text, reaches, leaves) in [
-        ("RESET ROLE;", false, true),
-        ("reset session authorization;", false, true),
+        ("SET ROLE app; RESET ROLE;", false, true),
+        ("set local session authorization app; reset session authorization;", false, true),
+        ("RESET ROLE;", true, false),
+        ("reset session authorization;", true, false),
+        ("SET search_path = role; RESET ROLE; SET ROLE app;", true, false),
         ("\\getenv lib PG_LIBDIR\n", false, true),
         ("\\setenv PAGER cat\n", false, true),
         ("\\! id\n", true, false),
