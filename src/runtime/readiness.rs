@@ -83,13 +83,8 @@ impl<'a> ReadinessCheck<'a> {
     }
 
     /// A port may be answered by what the program has left behind, and a line or a while may have come before its end, which is
-    /// reported a little later: the last words of many programs quote the line of their source that logs the expected text. Only the
-    /// protocol of a server proves that it is the server that answers.
+    /// reported a little later. Only the protocol of a server proves that it is the server that answers.
     async fn still_runs(&self) -> Result<(), Evidence> {
-        if matches!(self.probe, Probe::Log { .. }) {
-            // Its end ends this wait.
-            tokio::time::sleep(self.runtime.steady / 4).await;
-        }
         if matches!(self.probe, Probe::OfKind(_)) || self.runtime.runs(self.spec, self.instance).await {
             return Ok(());
         }
