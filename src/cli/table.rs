@@ -211,26 +211,12 @@ pub(super) fn environments(environments: &[Status]) -> String {
 #[cfg(test)]
 mod tests {
     use devenv_api::{Action, Port, Step};
-    use indexmap::IndexMap;
 
     use super::*;
 
     fn service(name: &str, state: ServiceState) -> Service {
-        Service {
-            name: name.to_owned(),
-            kind: "postgres".to_owned(),
-            state,
-            reason: None,
-            ready_after_ms: None,
-            restarts: 0,
-            optional: None,
-            container: None,
-            pid: None,
-            image: None,
-            ports: vec![Port { container: 5432, host: 15432, address: "127.0.0.1".to_owned() }],
-            urls: IndexMap::new(),
-            depends_on: IndexMap::new(),
-        }
+        let ports = vec![Port { container: 5432, host: 15432, address: "127.0.0.1".to_owned() }];
+        Service { ports, ..Service::new(name, "postgres", state) }
     }
 
     fn environment() -> Status {

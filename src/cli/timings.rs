@@ -125,21 +125,8 @@ pub(super) mod tests {
     }
 
     fn service(name: &str, depends_on: &[(&str, Condition)]) -> Service {
-        Service {
-            name: name.to_owned(),
-            kind: "container".to_owned(),
-            state: ServiceState::Ready,
-            reason: None,
-            ready_after_ms: None,
-            restarts: 0,
-            optional: None,
-            container: None,
-            pid: None,
-            image: None,
-            ports: Vec::new(),
-            urls: IndexMap::new(),
-            depends_on: depends_on.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect(),
-        }
+        let depends_on = depends_on.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect();
+        Service { depends_on, ..Service::new(name, "container", ServiceState::Ready) }
     }
 
     pub(in crate::cli::timings) fn example() -> Timings {

@@ -45,8 +45,7 @@ impl<'a> Concerned<'a> {
             [] => Vec::new(),
             apart => needed.map(|service| service.name.clone()).filter(|name| !apart.contains(name)).collect(),
         };
-        let until = async { if names.is_empty() { handle.until_up(revision).await } else { handle.until_up_of(revision, &names).await } };
-        let Ok(view) = context.unless_cancelled(until).await else { return Err(context.cancelled(left)) };
+        let Ok(view) = context.unless_cancelled(handle.until_up_of(revision, &names)).await else { return Err(context.cancelled(left)) };
         let view = view?;
         ready_or_failed(&view, &names)?;
         Ok(with_time(context, view.status))
@@ -72,8 +71,7 @@ pub(crate) fn ready_or_failed(view: &View, names: &[ServiceName]) -> Result<(), 
 
 /// The services that failed for good among the named ones (all that are not optional, if none is named).
 pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
-    let failed: Vec<_> =
-        view.failures.iter().filter(|failed| if names.is_empty() { !failed.optional } else { names.contains(&failed.name) }).collect();
+    let failed: Vec<_> = view.failures_of(names).collect();
     let Some(first) = failed.first() else { return blocked(view, names) };
     let mut message = String::new();
     for failed in &failed {
@@ -92,8 +90,7 @@ pub(crate) fn failures_of(view: &View, names: &[ServiceName]) -> Result<(), ApiE
 
 /// The services that cannot start because of another one, among the named ones (all that are not optional, if none is named).
 fn blocked(view: &View, names: &[ServiceName]) -> Result<(), ApiError> {
-    let concerned = |blocked: &&BlockedService| if names.is_empty() { !blocked.optional } else { names.contains(&blocked.name) };
-    match view.blocked.iter().find(concerned) {
+    match view.blocked_of(names).next() {
         Some(BlockedService { name, on, why, .. }) => {
             let message = format!("{name} is not ready: it depends on {on}, {why}");
             Err(ApiError::new(ErrorCode::Failed, message).hint(format!("run `devenv why {on}` for the cause")))

@@ -49,9 +49,12 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
     let asked = asked(&spec, &request.services)?;
     let (own, alone): (Vec<&ServiceSpec>, Vec<&ServiceSpec>) = spec.services.values().partition(|service| asked.contains(&service.name));
     let alone: Vec<ServiceName> = alone.into_iter().map(|service| service.name.clone()).collect();
-    // What can be done without is waited for only by name.
+    // What can be done without is waited for only by name. None: all that cannot be done without.
     let is_needed = |service: &&&ServiceSpec| !service.optional || request.services.contains(&service.name.to_string());
-    let needed: Vec<ServiceName> = own.iter().filter(is_needed).map(|service| service.name.clone()).collect();
+    let needed: Vec<ServiceName> = match request.services.as_slice() {
+        [] => Vec::new(),
+        _ => own.iter().filter(is_needed).map(|service| service.name.clone()).collect(),
+    };
     let bring_up = async {
         let _place = environments.place_to_come_up(&environment).await?;
         let mut replaced = if request.force_recreate { asked.clone() } else { Vec::new() };
@@ -63,16 +66,12 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         let revision = environment.handle.up_beside(spec.clone(), replaced, alone.clone()).await?;
         context.commit(Vec::new()).await?;
         environment.reloader.watch(&spec).await;
-        Ok::<_, ApiError>(if request.services.is_empty() {
-            environment.handle.until_up(revision).await?
-        } else {
-            environment.handle.until_up_of(revision, &needed).await?
-        })
+        Ok::<_, ApiError>(environment.handle.until_up_of(revision, &needed).await?)
     };
     let brought_up = context.unless_cancelled(in_time(context.time_left(), bring_up)).await;
     let Ok(brought_up) = brought_up else { return Err(stop_coming_up(context, &environment).await) };
     let view = brought_up.ok_or_else(|| timed_out(&environment.handle.view(), limit.unwrap_or_default()))??;
-    ready_or_failed(&view, if request.services.is_empty() { &[] } else { &needed })?;
+    ready_or_failed(&view, &needed)?;
     let drift = environment.drift().await;
     if request.fail_on_drift && !drift.is_empty() {
         return Err(drifted(&drift));

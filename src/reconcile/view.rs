@@ -126,8 +126,18 @@ impl View {
         self.blocked.iter().find(|blocked| blocked.name.as_str() == name)
     }
 
+    /// The named services that failed for good (all that are not optional, if none is named).
+    pub(crate) fn failures_of(&self, names: &[ServiceName]) -> impl Iterator<Item = &FailedService> {
+        self.failures.iter().filter(|failed| is_concerned(names, &failed.name, failed.optional))
+    }
+
+    /// The named services that cannot start because of another one (all that are not optional, if none is named).
+    pub(crate) fn blocked_of(&self, names: &[ServiceName]) -> impl Iterator<Item = &BlockedService> {
+        self.blocked.iter().filter(|blocked| is_concerned(names, &blocked.name, blocked.optional))
+    }
+
     /// Whether the service does not continue by itself: it is as requested, has failed, or waits for something that cannot happen.
-    fn is_over(&self, name: &str) -> bool {
+    pub(super) fn is_over(&self, name: &str) -> bool {
         self.settled.contains(name) || self.blocked_by(name).is_some()
     }
 
@@ -144,6 +154,10 @@ impl View {
     pub(crate) fn all_settled(&self) -> bool {
         self.status.services.iter().all(|service| self.is_over(&service.name))
     }
+}
+
+fn is_concerned(names: &[ServiceName], name: &ServiceName, optional: bool) -> bool {
+    if names.is_empty() { !optional } else { names.contains(name) }
 }
 
 fn phase(state: &State) -> Phase {

@@ -32,23 +32,15 @@ impl Handle {
 
     /// Waits until every service is as requested or cannot get there; the view contains the failures.
     pub(crate) async fn until_up(&self, revision: u64) -> Result<View, CommandError> {
-        self.until_or_quiet(revision, |view| {
-            let given_up = view.stuck.is_some()
-                || view.failures.iter().any(|failed| !failed.optional)
-                || view.blocked.iter().any(|blocked| !blocked.optional);
-            view.goal != Goal::Up || view.all_settled() || given_up
-        })
-        .await
+        self.until_up_of(revision, &[]).await
     }
 
-    /// As [`Self::until_up`], for some services: what others do does not matter.
+    /// As [`Self::until_up`], for the named services (all, if none is named): what others do does not matter.
     pub(crate) async fn until_up_of(&self, revision: u64, names: &[ServiceName]) -> Result<View, CommandError> {
         self.until_or_quiet(revision, |view| {
-            let given_up = view.stuck.is_some()
-                || view.failures.iter().any(|failed| names.contains(&failed.name))
-                || view.blocked.iter().any(|blocked| names.contains(&blocked.name));
-            let is_over = |name: &ServiceName| view.has_settled(name) || view.blocked_by(name.as_str()).is_some();
-            view.goal != Goal::Up || given_up || names.iter().all(is_over)
+            let given_up = view.stuck.is_some() || view.failures_of(names).next().is_some() || view.blocked_of(names).next().is_some();
+            let are_over = if names.is_empty() { view.all_settled() } else { names.iter().all(|name| view.is_over(name.as_str())) };
+            view.goal != Goal::Up || given_up || are_over
         })
         .await
     }

@@ -40,12 +40,8 @@ pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<S
         return Ok(BTreeMap::new());
     }
     let directories = builds.iter().flat_map(|(_, build)| directories(build)).collect();
-    let read = move || -> Result<Vec<(ServiceName, Manifest)>, ApiError> {
-        let all = builds.into_iter().map(|(name, build)| {
-            let manifest = manifest(&build).map_err(|reason| unreadable(&name, &reason))?;
-            Ok((name, manifest))
-        });
-        all.collect()
+    let read = move || -> Result<Vec<Manifest>, ApiError> {
+        builds.into_iter().map(|(name, build)| manifest(&build).map_err(|reason| unreadable(&name, &reason))).collect()
     };
     let manifests = devenv_files::read_in_time(directories, read)
         .await
@@ -55,7 +51,7 @@ pub(crate) async fn fingerprint(spec: &mut EnvironmentSpec) -> Result<BTreeMap<S
     for (name, service) in &mut spec.services {
         let is_built = service.build().is_some();
         for (index, build) in service.builds_mut().enumerate() {
-            let Some((_, manifest)) = manifests.next() else { break };
+            let Some(manifest) = manifests.next() else { break };
             build.content = Some(manifest.fingerprint());
             if is_built && index == 0 {
                 own.insert(name.clone(), manifest);

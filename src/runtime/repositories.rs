@@ -11,7 +11,7 @@ use std::{
 };
 
 use devenv_api::{ApiError, ErrorCode};
-use devenv_spec::{EnvironmentSpec, ImageBuild, Repository, ServiceName, repository::masked};
+use devenv_spec::{EnvironmentSpec, ImageBuild, Repository, ServiceName, sensitive::masked_credentials};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
@@ -65,7 +65,7 @@ impl Repositories {
             if let Some(file) = outside {
                 let message = format!(
                     "the image of {service} cannot be built from the repository `{}`: its `{file}` is a link out of it",
-                    masked(&context)
+                    masked_credentials(&context)
                 );
                 return Err(ApiError::new(ErrorCode::Failed, message).hint("name another `dockerfile` of the repository"));
             }
@@ -91,7 +91,7 @@ impl Repositories {
             return Ok(Some(path.clone()));
         }
         let path = self.checkout(&repository).await.map_err(|reason| {
-            let message = masked(&format!("the image of {service} cannot be built from the repository `{text}`: {reason}"));
+            let message = masked_credentials(&format!("the image of {service} cannot be built from the repository `{text}`: {reason}"));
             ApiError::new(ErrorCode::Failed, message)
                 .hint("check the address, its branch and directory, and that `git ls-remote URL` works here")
         })?;
@@ -112,8 +112,8 @@ impl Repositories {
             Err(reason) => match last {
                 Some(last) => {
                     tracing::warn!(
-                        url = masked(&repository.url),
-                        reason = masked(&reason),
+                        url = masked_credentials(&repository.url),
+                        reason = masked_credentials(&reason),
                         commit = last,
                         "Using the last checkout of a repository that does not answer."
                     );

@@ -138,26 +138,11 @@ fn has_ended_unasked(service: &devenv_api::Service, all: &[devenv_api::Service])
 
 #[cfg(test)]
 mod tests {
-    use indexmap::IndexMap;
-
     use super::*;
 
     fn service(name: &str, state: ServiceState, depends_on: &[(&str, Condition)]) -> devenv_api::Service {
-        devenv_api::Service {
-            name: name.to_owned(),
-            kind: "process".to_owned(),
-            state,
-            reason: None,
-            ready_after_ms: None,
-            restarts: 0,
-            optional: None,
-            container: None,
-            pid: None,
-            image: None,
-            ports: Vec::new(),
-            urls: IndexMap::new(),
-            depends_on: depends_on.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect(),
-        }
+        let depends_on = depends_on.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect();
+        devenv_api::Service { depends_on, ..devenv_api::Service::new(name, "process", state) }
     }
 
     #[test]

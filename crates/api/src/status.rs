@@ -91,6 +91,27 @@ pub struct Service {
     pub depends_on: IndexMap<String, Condition>,
 }
 
+impl Service {
+    /// A service of which nothing else is known.
+    pub fn new(name: impl Into<String>, kind: impl Into<String>, state: ServiceState) -> Self {
+        Self {
+            name: name.into(),
+            kind: kind.into(),
+            state,
+            reason: None,
+            ready_after_ms: None,
+            restarts: 0,
+            optional: None,
+            container: None,
+            pid: None,
+            image: None,
+            ports: Vec::new(),
+            urls: IndexMap::new(),
+            depends_on: IndexMap::new(),
+        }
+    }
+}
+
 /// A published port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Port {

@@ -159,21 +159,7 @@ impl DaemonApi for Scripted {
     }
 
     async fn status(&self) -> Result<Status, ApiError> {
-        let service = Service {
-            name: "job".to_owned(),
-            kind: "process".to_owned(),
-            state: ServiceState::Ready,
-            reason: None,
-            ready_after_ms: None,
-            restarts: 0,
-            optional: None,
-            container: None,
-            pid: None,
-            image: None,
-            ports: Vec::new(),
-            urls: indexmap::IndexMap::new(),
-            depends_on: indexmap::IndexMap::new(),
-        };
+        let service = Service::new("job", "process", ServiceState::Ready);
         let faults = self.faults.borrow().iter().filter(|fault| fault.healed_at.is_none()).cloned().collect();
         Ok(Status {
             environment: "e".to_owned(),

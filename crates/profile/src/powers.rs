@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use devenv_api::{HostPower, PowerKind};
 use devenv_spec::{
     BuildSecret, ContainerOptions, EnvironmentSpec, Image, ImageBuild, MountSource, Reaction, Repository, ServiceSpec, Sharing, Workload,
-    repository::masked,
+    sensitive::masked_credentials,
 };
 
 use super::{Profile, compile, document::SecretSource};
@@ -82,7 +82,7 @@ fn of_service(service: &ServiceSpec, spec: &EnvironmentSpec, real: &dyn Fn(&Path
         Workload::Process(process) => powers.push(power(name, PowerKind::Process, process.command.join(" "))),
         Workload::Container(container) => {
             if let Image::Built(build) = &container.image {
-                let repository = is_repository(&build.context).then(|| masked(&build.context.to_string_lossy()));
+                let repository = is_repository(&build.context).then(|| masked_credentials(&build.context.to_string_lossy()));
                 let what = repository.unwrap_or_else(|| build.context.join(&build.dockerfile).display().to_string());
                 powers.push(power(name, PowerKind::Build, what));
                 outside_of_builds(build, spec, real, |what| powers.push(power(name, PowerKind::Mount, what)));
@@ -137,7 +137,7 @@ fn outside_of_builds(build: &ImageBuild, spec: &EnvironmentSpec, real: &dyn Fn(&
     let (repositories, others): (Vec<_>, Vec<_>) =
         build.options.contexts.values().map(Path::new).partition(|context| is_repository(context));
     for address in repositories {
-        found(format!("the repository {}", masked(&address.to_string_lossy())));
+        found(format!("the repository {}", masked_credentials(&address.to_string_lossy())));
     }
     let directories = others.into_iter().filter(|context| context.is_absolute());
     let own = Some(build.context.as_path()).filter(|context| !is_repository(context));

@@ -10,7 +10,7 @@ mod of_kind;
 mod options;
 mod probe;
 mod quantity;
-pub mod repository;
+mod repository;
 mod script;
 pub mod sensitive;
 mod template;

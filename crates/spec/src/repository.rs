@@ -1,7 +1,5 @@
 //! The address of a Git repository, as the context of a build names one: `URL#REFERENCE:DIRECTORY`. Pure.
 
-use crate::sensitive::MASK;
-
 /// A Git repository, and what of it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
@@ -35,40 +33,9 @@ impl Repository {
     }
 }
 
-/// A text as it may be shown: what precedes the host in addresses is masked, because a token may stand in the place of a user. The user
-/// of SSH is none.
-pub fn masked(text: &str) -> String {
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(scheme) = rest.find("://") {
-        let (before, after) = rest.split_at(scheme + 3);
-        let end = after.find(['/', '#', ' ', '\n', '"', '\'', '`']).unwrap_or(after.len());
-        let (authority, others) = after.split_at(end);
-        out.push_str(before);
-        match authority.rfind('@') {
-            Some(host) if !before.ends_with("ssh://") => out.extend([MASK, &authority[host..]]),
-            _ => out.push_str(authority),
-        }
-        rest = others;
-    }
-    out + rest
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Repository, masked};
-
-    #[test]
-    fn no_token_of_an_address_is_shown() {
-        for (text, shown) in [
-            ("https://u:t@example.org/a.git#main", "https://********@example.org/a.git#main"),
-            ("cannot access 'https://token@example.org/a.git/': 403", "cannot access 'https://********@example.org/a.git/': 403"),
-            ("ssh://git@example.org/a and https://x@h/b", "ssh://git@example.org/a and https://********@h/b"),
-            ("git@example.org:team/a.git", "git@example.org:team/a.git"),
-            ("https://example.org/a@b.git", "https://example.org/a@b.git"),
-        ] {
-            assert_eq!(masked(text), shown);
-        }
-    }
+    use super::Repository;
 
     #[test]
     fn addresses_of_repositories_are_told_from_paths_and_downloads() {

@@ -3,6 +3,8 @@
 //! Variables that users give (in a profile, an env file or a shell) become templates here: a value whose name sounds like a
 //! secret, a password in a URL and `${secret:NAME}` are treated like generated secrets, and masked wherever text is shown.
 
+use std::ops::Range;
+
 pub use crate::template::MASK;
 use crate::{SecretRef, Template};
 
@@ -23,23 +25,35 @@ pub fn sounds_secret(name: &str) -> bool {
     !HARMLESS.contains(&name.as_str()) && WORDS.iter().any(|word| name.contains(word))
 }
 
+/// The ranges in bytes of what precedes the host in URLs, up to the `@`. `ends`: what ends the part of a URL with the host.
+fn users_of_urls<'a>(text: &'a str, ends: &'a [char]) -> impl Iterator<Item = Range<usize>> + 'a {
+    text.match_indices("://").filter_map(move |(scheme, mark)| {
+        let start = scheme + mark.len();
+        let rest = &text[start..];
+        let authority = &rest[..rest.find(ends).unwrap_or(rest.len())];
+        authority.rfind('@').map(|at| start..start + at)
+    })
+}
+
 /// The range in bytes of the password of the first URL that has one.
 pub fn password_of_url(text: &str) -> Option<(usize, usize)> {
-    let mut from = 0;
-    while let Some(found) = text[from..].find("://") {
-        let start = from + found + 3;
-        let rest = &text[start..];
-        let authority = &rest[..rest.find(['/', '?', '#', ' ', '\n', '"', '\'']).unwrap_or(rest.len())];
-        if let Some(at) = authority.rfind('@')
-            && let Some(colon) = authority[..at].find(':')
-            && colon + 1 < at
-        {
-            return Some((start + colon + 1, start + at));
+    // Sentry's form has the key before the `@`, without a password.
+    users_of_urls(text, &['/', '?', '#', ' ', '\n', '"', '\'']).find_map(|user| {
+        let password = user.start + text[user.clone()].find(':')? + 1;
+        (password < user.end).then_some((password, user.end))
+    })
+}
+
+/// The text with all that precedes the host in its URLs masked: a token may stand in the place of a user. The user of SSH is none.
+pub fn masked_credentials(text: &str) -> String {
+    let (mut out, mut shown) = (String::with_capacity(text.len()), 0);
+    for user in users_of_urls(text, &['/', '#', ' ', '\n', '"', '\'', '`']) {
+        if !text[..user.start].ends_with("ssh://") {
+            out.extend([&text[shown..user.start], MASK]);
+            shown = user.end;
         }
-        // Sentry's form has the key before the `@`, without a password.
-        from = start;
     }
-    None
+    out + &text[shown..]
 }
 
 /// The text with the passwords of its URLs masked.
@@ -125,6 +139,19 @@ mod tests {
         }
         for name in ["PWD", "OLDPWD", "PORT", "DATABASE_URL", "SSH_AUTH_SOCK"] {
             assert!(!sounds_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_token_of_an_address_is_shown() {
+        for (text, shown) in [
+            ("https://u:t@example.org/a.git#main", "https://********@example.org/a.git#main"),
+            ("cannot access 'https://token@example.org/a.git/': 403", "cannot access 'https://********@example.org/a.git/': 403"),
+            ("ssh://git@example.org/a and https://x@h/b", "ssh://git@example.org/a and https://********@h/b"),
+            ("git@example.org:team/a.git", "git@example.org:team/a.git"),
+            ("https://example.org/a@b.git", "https://example.org/a@b.git"),
+        ] {
+            assert_eq!(masked_credentials(text), shown);
         }
     }
 

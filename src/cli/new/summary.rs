@@ -2,7 +2,7 @@
 
 use super::detect::{EnvFile, Found};
 
-/// A larger project is told by groups.
+/// A larger project is listed in groups.
 const MOST_LINES: usize = 5;
 const MOST_NAMES: usize = 8;
 
