@@ -72,6 +72,9 @@ pub enum ProvisionError {
     /// The data was made with another password than the stored one.
     #[error("{service} does not accept the password that devenv stored for `{user}`: {reason}")]
     WrongPassword { service: &'static str, user: String, reason: String },
+    /// Another session changed the same at the same time, such as one that a killed daemon left: the next attempt sees the result.
+    #[error("cannot {action}, because another session changes the same: {reason}")]
+    Overtaken { action: String, reason: String },
     #[error("cannot {action}: {reason}")]
     Refused { action: String, reason: String },
     #[error("the extension `{name}` is not in this server's image")]

@@ -178,9 +178,16 @@ fn unreachable(error: &Error) -> ProvisionError {
     }
 }
 
+/// Another session has created the user meanwhile, changed the row, or holds a lock.
+const OVERTAKEN: [u16; 4] = [1396, 1020, 1205, 1213];
+
 fn failed(action: &str, error: &Error) -> ProvisionError {
     let reason = reason(error);
-    if is_lost(error) { ProvisionError::Unreachable { reason } } else { ProvisionError::refused(action, reason) }
+    match super::session::code(error) {
+        _ if is_lost(error) => ProvisionError::Unreachable { reason },
+        Some(code) if OVERTAKEN.contains(&code) => ProvisionError::Overtaken { action: action.to_owned(), reason },
+        _ => ProvisionError::refused(action, reason),
+    }
 }
 
 #[cfg(test)]

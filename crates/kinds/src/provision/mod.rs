@@ -20,12 +20,23 @@ use crate::capability::{Provisions, ServiceKind};
 /// The time limit for the provisioning of one service.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// Attempts that other sessions may overtake. Each of those sessions has completed a change, so there are never many.
+const ATTEMPTS: usize = 20;
+
 /// Creates what is declared. Returns the changes.
 pub async fn apply(provision: &OfKind, cx: &ProvisionContext) -> Result<Vec<Change>, ProvisionError> {
     let Some(provisions) = crate::of(provision).and_then(ServiceKind::provisions) else {
         return Err(ProvisionError::NoSuchKind { kind: provision.kind.clone() });
     };
-    let work = provisions.apply(provision, cx);
+    let work = async {
+        for _ in 1..ATTEMPTS {
+            match provisions.apply(provision, cx).await {
+                Err(error @ ProvisionError::Overtaken { .. }) => tracing::info!(%error, "Provisioning starts again."),
+                result => return result,
+            }
+        }
+        provisions.apply(provision, cx).await
+    };
     timeout(LIMIT, work).await.unwrap_or(Err(ProvisionError::TimedOut(LIMIT)))
 }
 

@@ -20,8 +20,11 @@ use async_trait::async_trait;
 use devenv_engine::Engine;
 use devenv_secrets::Vault;
 use devenv_spec::OfKind;
-use futures_util::future::{join, join_all, try_join_all};
-use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
+use futures_util::future::{join, join_all};
+use tokio_postgres::{
+    Client, SimpleQueryMessage,
+    error::{DbError, SqlState},
+};
 
 use super::{PostgresKind, spec::PostgresProvision};
 use crate::{
@@ -106,7 +109,10 @@ async fn apply(wanted: &PostgresProvision, cx: &ProvisionContext) -> Result<Vec<
         .iter()
         .zip(complete)
         .map(|(database, complete)| database::provide(&server, database, found.databases.get(&database.name), complete));
-    changes.extend(try_join_all(databases).await?.into_iter().flatten());
+    // To the end of each, so that an error leaves no session behind that the next attempt would meet.
+    for result in join_all(databases).await {
+        changes.extend(result?);
+    }
     Ok(changes)
 }
 
@@ -173,9 +179,28 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
     error.is_closed() || error.code().map_or_else(|| error.as_db_error().is_none(), |code| GOING.contains(code))
 }
 
+/// Whether another session changed the same catalogue entry first, or holds it. The catalogue's own updates have no SQLSTATE for that,
+/// and their messages are in the server's language, but the server names the routine that refused.
+fn is_overtaken(error: &DbError) -> bool {
+    const OVERTAKEN: [SqlState; 6] = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::OBJECT_IN_USE,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ];
+    let updates = ["simple_heap_update", "simple_heap_delete"];
+    OVERTAKEN.contains(error.code()) || error.routine().is_some_and(|routine| updates.contains(&routine))
+}
+
 fn failed(action: &str, error: &tokio_postgres::Error) -> ProvisionError {
     let reason = reason(error);
-    if is_lost(error) { ProvisionError::Unreachable { reason } } else { ProvisionError::refused(action, reason) }
+    match error.as_db_error() {
+        _ if is_lost(error) => ProvisionError::Unreachable { reason },
+        Some(refusal) if is_overtaken(refusal) => ProvisionError::Overtaken { action: action.to_owned(), reason },
+        _ => ProvisionError::refused(action, reason),
+    }
 }
 
 pub async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
