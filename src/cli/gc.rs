@@ -10,8 +10,8 @@ use super::{Outcome, args::period, exit::ExitStatus, operation::carry_out, sessi
 /// Remove resources that are orphaned, idle or over budget.
 ///
 /// Orphaned: containers, networks and volumes without an environment, and records of environments that no longer exist. Idle: environments
-/// of `devenv test --warm` that have not been used for a day; with `--idle`, every environment that has not been used for that long is
-/// stopped and keeps its data. Over budget: trash older than a day, and golden volumes beyond 10 GiB; with `--budget`, the oldest trash and
+/// of `devenv test --warm` that have not been used for a day, and checkouts of Git repositories that no environment is built from and that
+/// have not been used for two weeks; with `--idle`, every environment that has not been used for that long is stopped and keeps its data. Over budget: trash older than a day, and golden volumes beyond 10 GiB; with `--budget`, the oldest trash and
 /// then golden volumes until all volumes fit. Never removes the data of an environment or anything of another state directory.
 ///
 /// Example: devenv gc --dry-run
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// Show what would be removed without removing it.
     #[arg(long)]
     dry_run: bool,
-    /// Empty the trash and remove all golden volumes too.
+    /// Empty the trash, and remove all golden volumes and unused checkouts too.
     #[arg(long)]
     all: bool,
     /// Stop environments that have not been used for this long, such as `24h`.

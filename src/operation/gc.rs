@@ -19,7 +19,7 @@ use crate::{
     error::{internal, no_engine},
     golden,
     operation_store::InFlight,
-    runtime::loop_devices,
+    runtime::{loop_devices, repositories},
     store::{Goal, age},
 };
 
@@ -108,6 +108,7 @@ async fn collect(context: &Context, request: &GcRequest) -> Result<GcReport, Api
     if !dry_run {
         sweep_disks(environments).await;
     }
+    removed.extend(checkouts(environments, request).await?);
     for id in forgotten(context, request.all).await? {
         if !dry_run {
             let Some(environment) = environments.get(&id) else { continue };
@@ -223,6 +224,29 @@ fn within(budget: u64, sizes: &HashMap<String, u64>, mut trash: Vec<(Duration, u
         limits.golden = limits.golden.min(golden.saturating_sub(excess));
     }
     limits
+}
+
+/// Removes checkouts of repositories that no environment is built from: with `all` each of them, otherwise those unused for long.
+async fn checkouts(environments: &Environments, request: &GcRequest) -> Result<Vec<Removed>, ApiError> {
+    let mut contexts = Vec::new();
+    for environment in environments.all() {
+        let mut record = environment.handle.record().await.map_err(ApiError::from)?;
+        contexts.extend(record.spec.as_mut().map(repositories::contexts).unwrap_or_default());
+    }
+    let directory = environments.store().repositories();
+    let (dry_run, kept) = (request.dry_run, if request.all { Duration::ZERO } else { repositories::KEPT });
+    let remove = move || -> std::io::Result<Vec<Removed>> {
+        let mut removed = Vec::new();
+        for path in repositories::unused(&directory, &contexts, kept)? {
+            if !dry_run && let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(%error, path = %path.display(), "Cannot remove the checkout of a repository.");
+                continue;
+            }
+            removed.push(removed_item("checkout", path.display().to_string(), "no image of an environment is built from it"));
+        }
+        Ok(removed)
+    };
+    tokio::task::spawn_blocking(remove).await.map_err(internal)?.map_err(internal)
 }
 
 /// Environments with neither services nor volumes nor snapshots. Without `all`, only those whose project is gone as well.

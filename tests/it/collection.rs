@@ -103,3 +103,25 @@ fn a_warm_environment_is_removed_after_a_day_and_not_by_a_clock_that_was_set_bac
     assert_eq!(left(now - 25 * hour), 0);
     assert_eq!(left(now + 48 * hour), 1);
 }
+
+#[test]
+fn checkouts_that_nothing_is_built_from_are_removed_after_two_weeks() {
+    let world = World::new();
+    let daemon = world.start();
+    let checkout = |name: &str, days: u64| {
+        let place = world.state().join("repositories").join(name);
+        fs::create_dir_all(place.join("commit")).unwrap();
+        fs::write(place.join("last"), "commit").unwrap();
+        let used = SystemTime::now() - Duration::from_hours(24 * days);
+        fs::File::options().append(true).open(place.join("last")).unwrap().set_modified(used).unwrap();
+        place
+    };
+    let (old, used) = (checkout("old", 15), checkout("used", 13));
+    let planned = daemon.expect(0, "gc --dry-run");
+    assert!(planned.stdout.contains("repositories/old") && !planned.stdout.contains("repositories/used"), "{}", planned.stdout);
+    assert!(old.is_dir());
+    daemon.expect(0, "gc");
+    assert!(!old.exists() && used.is_dir());
+    daemon.expect(0, "gc --all");
+    assert!(!used.exists());
+}

@@ -323,7 +323,7 @@ pub struct GcReport {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
-    /// `container`, `network`, `volume`, `environment` or `state`.
+    /// `container`, `network`, `volume`, `environment`, `checkout` or `state`.
     pub kind: String,
     pub name: String,
     pub reason: String,
