@@ -20,7 +20,7 @@ pub struct Unrendered {
 
 /// The text of a Compose file. Only services of the kind `container` can be rendered.
 pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrendered>> {
-    let mut services = document["services"].as_object().cloned().unwrap_or_default();
+    let mut services = owners_first(document["services"].as_object().cloned().unwrap_or_default());
     let mut renderer = Renderer {
         owners: BTreeMap::new(),
         lent: BTreeSet::new(),
@@ -63,6 +63,24 @@ pub fn render(document: &Value, name: Option<&str>) -> Result<String, Vec<Unrend
         }
     }
     Ok(serde_yaml::to_string(&Value::from(file)).unwrap_or_default())
+}
+
+/// A volume belongs to the first service of a file that mounts it: that one comes before the others that use it.
+fn owners_first(mut services: Map<String, Value>) -> Map<String, Value> {
+    let mut ordered = Map::new();
+    while !services.is_empty() {
+        let waits = |name: &str, service: &Value| {
+            let owners = service["container"]["volumes"].as_array().into_iter().flatten().filter_map(|volume| volume["of"].as_str());
+            owners.filter(|owner| *owner != name).any(|owner| services.contains_key(owner))
+        };
+        let free: Vec<String> = services.iter().filter(|(name, service)| !waits(name, service)).map(|(name, _)| name.clone()).collect();
+        // In a circle nobody is first.
+        let next = if free.is_empty() { services.keys().take(1).cloned().collect() } else { free };
+        for name in next {
+            ordered.extend(services.shift_remove_entry(&name));
+        }
+    }
+    ordered
 }
 
 /// The marks around the name of a variable that the file refers to: noncharacters of Unicode, which no text has.

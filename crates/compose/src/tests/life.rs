@@ -1,6 +1,6 @@
 //! Hooks, mounts of other services, devices that the engine chooses, and what is watched.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{document, loaded, problems, service};
 use crate::render;
@@ -100,6 +100,28 @@ fn what_a_profile_has_of_them_comes_back_from_its_rendered_file() {
     let first = document(text);
     let rendered = render(&first, None).unwrap();
     assert_eq!(document(&rendered), first, "{rendered}");
+}
+
+#[test]
+fn a_volume_that_services_share_belongs_to_the_same_one_after_rendering() {
+    let text = "services:
+  a: { image: x, volumes_from: [z] }
+  web:
+    image: w
+    volumes: ['v:/v']
+    pre_start: [{ command: migrate }]
+  z: { image: x, volumes: [/data, 'c:/c'] }
+  y: { image: x, volumes: ['c:/c'] }
+volumes: { v: , c: }
+";
+    let first = document(text);
+    assert_eq!(first["services"]["web-pre-start-1"]["container"]["volumes"][0]["of"], "web");
+    let rendered = render(&first, None).unwrap();
+    let again = document(&rendered);
+    for name in ["a", "web", "web-pre-start-1", "y", "z"] {
+        let volumes = |document: &Value| document["services"][name]["container"]["volumes"].clone();
+        assert_eq!(volumes(&again), volumes(&first), "{rendered}");
+    }
 }
 
 #[test]
