@@ -3,7 +3,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from world import BINARY, CLIENTS, World, copied, python
+from world import BINARY, CLIENTS, GUIDE, World, copied, python
 
 FORTY = """import pytest, psycopg
 
@@ -58,10 +58,12 @@ class PythonPackage(unittest.TestCase):
         self.world.run(sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--cache-dir", str(self.world.root / "mypy"), where=CLIENTS / "python")
         self.assertEqual(len(self.sdist), 1)
 
-    def test_the_samples_of_the_readme_run(self):
+    def test_the_samples_of_the_readme_and_of_the_guide_run(self):
         names = self.world.write_samples(CLIENTS / "python/README.md", self.world.project)
         self.assertEqual(names, ["pytest.ini", "test_orders.py", "test_slow_cache.py", "script.py"])
         self.pytest("-n", "4", "test_orders.py")
+        self.assertIn("test_private.py", self.world.write_samples(GUIDE, self.world.project))
+        self.pytest("test_private.py")
         self.pytest("test_slow_cache.py")
         self.assertIn("ready", self.world.run(self.python, "script.py").stdout)
 

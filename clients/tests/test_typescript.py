@@ -3,7 +3,7 @@ import json
 import subprocess
 import unittest
 
-from world import CLIENTS, World, copied
+from world import CLIENTS, GUIDE, World, copied
 
 HOLDER = """import { Environment } from "devenv-testing";
 const database = await (await Environment.shared("ci")).postgres("orders");
@@ -28,7 +28,7 @@ class TypeScriptPackage(unittest.TestCase):
         used = {name: versions[name] for name in ("jest", "pg", "redis", "vitest")}
         (cls.world.project / "package.json").write_text(json.dumps({"private": True, "devDependencies": used}))
         cls.npm(cls.world.project, "install", "--save-dev", str(source / cls.packed["filename"]))
-        cls.names = cls.world.write_samples(CLIENTS / "typescript/README.md", cls.world.project)
+        cls.names = [name for page in (CLIENTS / "typescript/README.md", GUIDE) for name in cls.world.write_samples(page, cls.world.project)]
 
     @classmethod
     def npm(cls, where, *words):
@@ -41,7 +41,7 @@ class TypeScriptPackage(unittest.TestCase):
 
     def test_the_samples_for_vitest_run(self):
         # The samples for Jest are in the same project.
-        self.world.run("npx", "vitest", "run", "orders.test.ts")
+        self.world.run("npx", "vitest", "run", "orders.test.ts", "private.test.ts")
 
     def test_the_samples_for_jest_run(self):
         self.world.run("npx", "jest")

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 
 CLIENTS = Path(__file__).resolve().parents[1]
+GUIDE = CLIENTS.parent / "docs/guide/clients.md"
 BINARY = os.environ.get("DEVENV", str(CLIENTS.parent / "target/debug/devenv"))
 # Seconds; for what takes a few on an idle machine.
 DEADLINE = 600

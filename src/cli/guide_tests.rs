@@ -303,3 +303,17 @@ fn every_document_in_json_of_the_documentation_is_what_its_reader_expects() {
     }
     assert!(seen >= 8, "only {seen} were found");
 }
+
+#[test]
+fn the_tasks_for_an_editor_run_commands_that_parse() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/vscode/tasks.json")).unwrap();
+    let without_comments: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let document: Value = serde_json::from_str(&without_comments).unwrap();
+    let tasks = document["tasks"].as_array().unwrap();
+    assert!(tasks.len() > 4, "{}", tasks.len());
+    for task in tasks {
+        let words = task["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+        assert_eq!(task["command"], "devenv");
+        args::parse(std::iter::once("devenv").chain(words).map(Into::into)).unwrap_or_else(|error| panic!("{task}: {error}"));
+    }
+}
