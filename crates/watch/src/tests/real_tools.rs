@@ -52,7 +52,16 @@ impl Row {
         let parts = if self.project.busy.is() && reloads > 0 { seen.min(reloads) } else { seen };
         assert_eq!(parts, reloads, "{seen} changes of {} files: {:?}", self.changed.len(), self.changed.first());
         fs::write(self.project.path("app/after.py"), "x = 1\n").unwrap();
-        assert_eq!(self.project.one_change("a save afterwards").await, ["app/after.py"]);
+        let mut after = self.project.one_change("a save afterwards").await;
+        while self.project.busy.is() && after != ["app/after.py"] {
+            // What the action did last may come as late as that.
+            let saved = after.iter().any(|path| path == "app/after.py");
+            self.changed.extend(after.into_iter().filter(|path| path != "app/after.py"));
+            after = if saved { vec!["app/after.py".to_owned()] } else { self.project.one_change("a save afterwards").await };
+        }
+        assert_eq!(after, ["app/after.py"]);
+        self.changed.sort();
+        self.changed.dedup();
     }
 }
 
