@@ -22,6 +22,7 @@ pub(crate) const RUNTIME_DIR: &str = "DEVENV_RUNTIME_DIR";
 pub(crate) const CONFIG_DIR: &str = "DEVENV_CONFIG_DIR";
 pub(crate) const LOG: &str = "DEVENV_LOG";
 pub(crate) const IMPORT_URL: &str = "DEVENV_IMPORT_URL";
+pub(crate) const MEMORY_BUDGET: &str = "DEVENV_MEMORY_BUDGET";
 pub(crate) const DOCKER_HOST: &str = "DOCKER_HOST";
 pub(crate) const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
 /// The shell whose completion script asks for candidates.
@@ -57,6 +58,11 @@ pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
     EnvironmentVariable {
         name: IMPORT_URL,
         meaning: "URL that `devenv import SERVICE` reads from if the command line names none. It may contain a password.",
+    },
+    EnvironmentVariable {
+        name: MEMORY_BUDGET,
+        meaning: "What the containers of all environments of a daemon may take together, such as `8GiB`, read when the daemon starts. While they \
+            take more, the environment that nobody has used for the longest time is put to sleep, if its profile says `sleep`. Default: no limit.",
     },
     EnvironmentVariable {
         name: DOCKER_HOST,

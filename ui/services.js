@@ -12,7 +12,7 @@ import { Spark, useSamples } from "./samples.js";
 
 /** Events of a long chain that are shown at once. */
 const NEWEST = 6;
-const STOPPED = ["stopped", "failed", "crash-loop", "completed"];
+const STOPPED = ["stopped", "asleep", "failed", "crash-loop", "completed"];
 
 export function Services() {
   const { path, query } = useRoute();

@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Down(down::Arguments),
     Start(services::Start),
     Stop(services::Stop),
+    Sleep(services::Sleep),
+    Wake(services::Wake),
     Restart(services::Restart),
     Wait(wait::Arguments),
     #[command(visible_alias = "ps")]
@@ -111,7 +113,7 @@ pub(crate) enum Command {
 
 /// How `devenv --help` groups the commands.
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
-    ("Environment", &["up", "dev", "down", "start", "stop", "restart", "wait"]),
+    ("Environment", &["up", "dev", "down", "start", "stop", "restart", "sleep", "wake", "wait"]),
     ("Inspection", &["status", "list", "logs", "events", "why", "operations", "top", "ui"]),
     ("Access", &["env", "exec", "run", "psql", "redis", "open", "mcp"]),
     ("Testing", &["test", "lease", "bundle"]),
@@ -302,6 +304,8 @@ mod tests {
             "run env",
             "start db",
             "stop db cache",
+            "sleep",
+            "wake db",
             "restart db",
             "wait db --timeout 30s",
             "wait",

@@ -39,6 +39,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("data", include_str!("../../docs/guide/data.md")),
     ("compose", include_str!("../../docs/guide/compose.md")),
     ("reloading", include_str!("../../docs/guide/reloading.md")),
+    ("sleep", include_str!("../../docs/guide/sleep.md")),
     ("agents", include_str!("../../docs/guide/agents.md")),
     ("debugging", include_str!("../../docs/guide/debugging.md")),
     ("testing", include_str!("../../docs/guide/testing.md")),

@@ -226,6 +226,8 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Dev(arguments) => dev::run(&arguments, session).await,
         Command::Down(arguments) => down::run(&arguments, session).await,
         Command::Start(arguments) => services::start(&arguments, session).await,
+        Command::Sleep(arguments) => services::sleep(&arguments, session).await,
+        Command::Wake(arguments) => services::wake(&arguments, session).await,
         Command::Stop(arguments) => services::stop(&arguments, session).await,
         Command::Restart(arguments) => services::restart(&arguments, session).await,
         Command::Wait(arguments) => wait::run(&arguments, session).await,

@@ -1,4 +1,4 @@
-//! `devenv start`, `stop` and `restart`: single services of an environment that is up.
+//! `devenv start`, `stop`, `restart`, `sleep` and `wake`: single services of an environment that is up.
 
 use devenv_api::{OperationRequest, ServicesRequest, Status};
 
@@ -34,6 +34,36 @@ pub(crate) struct Restart {
     /// The services to restart. Default: all.
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
+}
+
+/// Put services to sleep until a client connects to them.
+///
+/// For profiles that say `sleep`. Services that depend on them fall asleep too.
+///
+/// Example: devenv sleep
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sleep {
+    /// The services to put to sleep. Default: all that may sleep.
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+/// Wake sleeping services with what they depend on, and wait until they are ready.
+///
+/// Example: devenv wake db
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wake {
+    /// The services to wake. Default: all.
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+}
+
+pub(super) async fn sleep(arguments: &Sleep, session: &Session) -> Outcome {
+    act(&arguments.services, session, OperationRequest::Sleep).await
+}
+
+pub(super) async fn wake(arguments: &Wake, session: &Session) -> Outcome {
+    act(&arguments.services, session, OperationRequest::Wake).await
 }
 
 pub(super) async fn start(arguments: &Start, session: &Session) -> Outcome {

@@ -43,7 +43,7 @@ pub(super) fn state_style(state: ServiceState) -> Style {
         ServiceState::Pulling | ServiceState::Creating | ServiceState::Starting | ServiceState::Provisioning | ServiceState::Stopping => {
             WARN
         }
-        ServiceState::Pending | ServiceState::Stopped => DIM,
+        ServiceState::Pending | ServiceState::Stopped | ServiceState::Asleep => DIM,
     }
 }
 
@@ -62,7 +62,7 @@ fn phase_style(phase: Phase) -> Style {
         Phase::Ready => GOOD,
         Phase::Degraded | Phase::Failed => BAD,
         Phase::Starting | Phase::Stopping => WARN,
-        Phase::Absent | Phase::Stopped => DIM,
+        Phase::Absent | Phase::Stopped | Phase::Asleep => DIM,
     }
 }
 

@@ -12,6 +12,7 @@ mod engine_selection;
 mod fault_backups;
 mod lock;
 mod recovery;
+mod sleeper;
 mod socket;
 
 use std::{
@@ -31,7 +32,7 @@ use crate::{
     error::{describe, internal, no_engine},
     operation::{Operations, gc},
     operation_store::OperationStore,
-    paths::Paths,
+    paths::{MEMORY_BUDGET, Paths},
     runtime::tasks::said,
     server::{self, Daemon},
     store::Store,
@@ -58,6 +59,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         paths.create().map_err(|error| ApiError::new(ErrorCode::Internal, describe(&error)))?;
         let Some(runtime_lock) = lock(&paths.lock())? else { return Ok(None) };
         let Some(state_lock) = lock_state(&paths)? else { return Ok(None) };
+        let budget = sleeper::budget(std::env::var(MEMORY_BUDGET).ok())?;
         let store = Store::open(&paths.state).map_err(internal)?;
         store.remove_unfinished().map_err(internal)?;
         let owner = store.owner().map_err(internal)?;
@@ -84,9 +86,9 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
         let refuse_engine = engine_selection::check(selection, info.endpoint.clone());
         let daemon = Daemon { environments, operations, paths, refuse_engine, engine: info, started: Instant::now(), stop };
         let socket = Socket::bind(daemon.paths.clone(), runtime_lock)?;
-        Ok::<_, ApiError>(Some((daemon, socket, end, state_lock)))
+        Ok::<_, ApiError>(Some((daemon, socket, budget, end, state_lock)))
     };
-    let (daemon, socket, end, _state_lock) = match begun.await {
+    let (daemon, socket, budget, end, _state_lock) = match begun.await {
         Ok(Some(begun)) => begun,
         Ok(None) => {
             announce(Announcement::Running);
@@ -100,7 +102,7 @@ pub(crate) async fn run(options: Options, announce: impl FnOnce(Announcement)) -
     announce(Announcement::Ready);
     tracing::info!(engine = %daemon.engine.endpoint, version = %daemon.engine.version, socket = %daemon.paths.socket().display(), "Daemon \
         is ready.");
-    serve(daemon, socket, end).await
+    serve(daemon, socket, budget, end).await
 }
 
 /// How long operations may take to stop cleanly when the daemon stops.
@@ -109,13 +111,14 @@ const OPERATIONS_END: Duration = Duration::from_secs(3);
 const TASKS_END: Duration = Duration::from_secs(5);
 
 /// An error if the daemon ends because one of its own tasks has.
-async fn serve(daemon: Daemon, listener: Socket, end: CancellationToken) -> Result<(), ApiError> {
+async fn serve(daemon: Daemon, listener: Socket, budget: Option<u64>, end: CancellationToken) -> Result<(), ApiError> {
     let stop = daemon.stop.clone();
     let socket = daemon.paths.socket();
     let (environments, operations) = (daemon.environments.clone(), daemon.operations.clone());
     let mut tasks = Watched::default();
     tasks.spawn("that follows the engine's events", engine_events::follow_engine(environments.clone(), stop.clone()));
     tasks.spawn("that collects garbage", gc::sweep_regularly(operations.clone(), stop.clone()));
+    tasks.spawn("that wakes services", sleeper::look_after_sleep(environments.clone(), operations.clone(), budget, stop.clone()));
     tasks.spawn("that restarts environments", environments.clone().restart_failed(stop.clone()));
     tasks.spawn("that serves the socket", server::serve(daemon, listener, stop.clone()));
     // Each branch is cancel-safe: a token, signals, joining a set.

@@ -35,10 +35,12 @@ pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Waits until the services that were adopted have answered: a client that finds the daemon then gets their states, and not that each
+/// Waits until the ports of services that sleep are held, and those that were adopted have answered: a client that finds the daemon then gets their states, and not that each
 /// is being looked at.
 pub(super) async fn prove(environments: &Environments) {
     let proved = environments.all().into_iter().map(|environment| async move {
+        // Until then, clients of what sleeps are refused.
+        environment.fronts.are_open().await;
         // An environment that ends has nothing to prove.
         let _ = environment.handle.views().wait_for(|view| view.all_settled() || view.engine_lost).await.map(drop);
     });

@@ -4,10 +4,10 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -16,6 +16,8 @@ use jiff::Timestamp;
 #[derive(Clone)]
 pub(crate) struct Activity {
     users: Arc<AtomicUsize>,
+    /// When the last of them left.
+    left: Arc<Mutex<Option<Instant>>>,
     /// Its modification time is the time of the last use.
     noted: PathBuf,
 }
@@ -25,7 +27,7 @@ pub(crate) struct ActivityGuard(Activity);
 
 impl Activity {
     pub(crate) fn noted_in(noted: PathBuf) -> Self {
-        Self { users: Arc::default(), noted }
+        Self { users: Arc::default(), left: Arc::default(), noted }
     }
 
     /// Hold it while the environment is used.
@@ -33,6 +35,14 @@ impl Activity {
         self.users.fetch_add(1, Ordering::AcqRel);
         self.note();
         ActivityGuard(self.clone())
+    }
+
+    /// How long no command has used it: a lease, or a command in a service. To ask for its variables is no use of its services.
+    pub(super) fn without_users_for(&self) -> Duration {
+        if self.users.load(Ordering::Acquire) > 0 {
+            return Duration::ZERO;
+        }
+        self.left.lock().expect("no code panics while it holds this lock").map_or(Duration::MAX, |left| left.elapsed())
     }
 
     /// How long the environment has been unused.
@@ -56,6 +66,7 @@ impl Activity {
 impl Drop for ActivityGuard {
     fn drop(&mut self) {
         self.0.note();
+        *self.0.left.lock().expect("no code panics while it holds this lock") = Some(Instant::now());
         self.0.users.fetch_sub(1, Ordering::AcqRel);
     }
 }

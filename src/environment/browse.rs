@@ -100,6 +100,7 @@ impl Environment {
         self.activity.note();
         let spec = self.spec().await?;
         let (name, service) = spec.services.get_key_value(name).ok_or_else(|| CommandError::NoService(name.to_owned()))?;
+        self.awake(std::slice::from_ref(name), "its data is looked at").await?;
         self.instance(name)?;
         Ok(service.clone())
     }

@@ -39,6 +39,7 @@ impl Environments {
     /// Starts the command in a container of its own.
     pub(crate) async fn run_once(&self, request: &ExecRequest) -> Result<(ExecSession, OneOff), ApiError> {
         let environment = self.require(&request.target)?;
+        environment.awake(&[], "a command runs beside it").await?;
         let record = environment.handle.record().await.map_err(ApiError::from)?;
         let spec = record.spec.as_ref().and_then(|spec| spec.services.get(request.service.as_str())).cloned();
         let Some(spec) = spec else {
@@ -75,6 +76,10 @@ impl Environments {
     /// Starts the command if its service is a running container.
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<ExecSession, ApiError> {
         let environment = self.require(&request.target)?;
+        // An unknown name is reported below.
+        if let Ok(name) = request.service.parse() {
+            environment.awake(&[name], "a command runs in it").await?;
+        }
         let status = environment.handle.status();
         let Some(service) = status.services.into_iter().find(|service| service.name == request.service) else {
             return Err(CommandError::NoService(request.service.clone()).into());

@@ -9,6 +9,7 @@ pub(crate) mod adopt;
 mod browse;
 mod compile;
 pub(crate) mod exec;
+mod fronts;
 mod host_reach;
 mod ledger;
 mod lifecycle;
@@ -19,5 +20,6 @@ mod port_forwards;
 mod ports;
 mod registry;
 
+pub(crate) use fronts::{HeldGates, awake};
 pub(crate) use parts::Environment;
 pub(crate) use registry::Environments;

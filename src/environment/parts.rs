@@ -21,7 +21,12 @@ use devenv_secrets::Vault;
 use devenv_spec::{EnvironmentId, sensitive};
 use tokio::sync::broadcast;
 
-use super::{activity::Activity, host_reach, port_forwards, registry::Shared};
+use super::{
+    activity::Activity,
+    fronts::{self, Fronts},
+    host_reach, port_forwards,
+    registry::Shared,
+};
 use crate::{
     error::{describe, internal},
     event::EventLog,
@@ -114,6 +119,9 @@ impl Environment {
             let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
             tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
         }
+        let fronts = Fronts::new(shared.bell.clone(), shared.engine.clone());
+        let (reach, stop) = (shared.reach.clone(), tasks.end.clone());
+        tasks.spawn("ports of services that may sleep", fronts::keep(fronts.clone(), handle.clone(), id.clone(), reach, stop));
         let leases = Leases::new(ProvisionContext {
             vault: vault.clone(),
             authority: Some(devenv_secrets::tls::certificate_of(&shared.store.authority())),
@@ -158,6 +166,7 @@ impl Environment {
             closed: AtomicBool::new(false),
             offline,
             forwards,
+            fronts,
             activity: Activity::noted_in(shared.store.used(&id)),
             faults,
             tasks,
@@ -191,6 +200,7 @@ pub(crate) struct Parts {
     closed: AtomicBool,
     /// Forwards the ports of its services to this process's loopback.
     pub(crate) forwards: port_forwards::Held,
+    pub(crate) fronts: Fronts,
     /// Pull no images.
     pub(crate) offline: Arc<AtomicBool>,
     pub(crate) activity: Activity,

@@ -16,7 +16,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use devenv_api::Status;
 use devenv_engine::{Engine, Reach};
 use devenv_spec::EnvironmentId;
 use tokio::{
@@ -27,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     net::forward,
-    reconcile::{Handle, network_name},
+    reconcile::{Handle, View, network_name},
 };
 
 /// The forwarded ports, which do not count as free ports.
@@ -36,19 +35,19 @@ pub(crate) struct Held(Arc<Mutex<HashSet<u16>>>);
 
 /// The target of a forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    container: String,
+pub(super) struct Target {
+    pub(super) container: String,
     /// In the container.
-    inner: u16,
+    pub(super) inner: u16,
     /// On the engine's host.
-    outer: u16,
+    pub(super) outer: u16,
 }
 
 /// The forwards of one environment.
-struct PortForwards {
-    engine: Arc<dyn Engine>,
-    network: String,
-    reach: Reach,
+pub(super) struct PortForwards {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) network: String,
+    pub(super) reach: Reach,
 }
 
 impl Held {
@@ -63,7 +62,7 @@ pub(crate) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: Environmen
     let mut open: BTreeMap<u16, (Target, JoinSet<()>)> = BTreeMap::new();
     let mut views = handle.views();
     loop {
-        let wanted = targets(&views.borrow_and_update().status);
+        let wanted = targets(&views.borrow_and_update());
         open.retain(|port, (target, _)| wanted.get(port) == Some(target));
         for (port, target) in wanted {
             if open.contains_key(&port) {
@@ -87,9 +86,11 @@ pub(crate) async fn keep(handle: Handle, engine: Arc<dyn Engine>, id: Environmen
 }
 
 /// By the public port.
-fn targets(status: &Status) -> BTreeMap<u16, Target> {
+fn targets(view: &View) -> BTreeMap<u16, Target> {
     let mut targets = BTreeMap::new();
-    for service in &status.services {
+    // The ports of services that may sleep are held in `fronts`.
+    let fronted = |name: &str| view.fronted.iter().any(|service| service.name.as_str() == name);
+    for service in view.status.services.iter().filter(|service| !fronted(&service.name)) {
         let Some(container) = &service.container else { continue };
         for port in service.ports.iter().filter(|port| port.address == "127.0.0.1") {
             targets.insert(port.host, Target { container: container.clone(), inner: port.container, outer: port.host });
@@ -115,7 +116,7 @@ impl PortForwards {
         Ok(serving)
     }
 
-    async fn connect(&self, target: &Target) -> io::Result<TcpStream> {
+    pub(super) async fn connect(&self, target: &Target) -> io::Result<TcpStream> {
         match &self.reach {
             Reach::Elsewhere { host } => TcpStream::connect((host.as_str(), target.outer)).await,
             // Looked up for each connection: a restarted container may have another address.

@@ -74,6 +74,7 @@ pub(super) fn running(environment: &Environment) -> Vec<u16> {
     // A service may be away while its ports are held for it.
     ports.extend(environment.runtime.processes.held_ports());
     ports.extend(environment.forwards.ports());
+    ports.extend(environment.fronts.ports());
     ports
 }
 

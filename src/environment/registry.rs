@@ -10,7 +10,7 @@ use std::{
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Status};
 use devenv_engine::{Engine, OwnerId, Reach};
 use devenv_spec::EnvironmentId;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::parts::Environment;
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) coming: Semaphore,
     /// How long a service without a probe must run until it is ready.
     pub(super) steady: Duration,
+    /// Rung when a client needs a service that sleeps.
+    pub(super) bell: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
 
@@ -88,6 +90,7 @@ impl Environments {
                 holders: TaskTracker::new(),
                 coming: Semaphore::new(at_once()),
                 steady: crate::runtime::readiness::STEADY,
+                bell: Arc::default(),
                 stop,
             }),
         }
@@ -97,6 +100,11 @@ impl Environments {
     pub(crate) fn with_steady(mut self, steady: Duration) -> Self {
         Arc::get_mut(&mut self.shared).expect("nothing holds the environments yet").steady = steady;
         self
+    }
+
+    /// Rung when a client needs a service that sleeps.
+    pub(crate) fn bell(&self) -> Arc<Notify> {
+        self.shared.bell.clone()
     }
 
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {

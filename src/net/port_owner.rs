@@ -1,6 +1,9 @@
 //! Which program listens on a port of this host, from `/proc`, which may hide other users' processes.
 
-use std::{fmt, fs};
+use std::{
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+};
 
 /// The program behind a listening port, as far as it is visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,23 @@ fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>) -> Listening {
         _ if address == four || address == six => Listening::Loopback,
         _ => Listening::Everywhere,
     })
+}
+
+/// The inode of the socket that is bound to this address, listening or not.
+pub(super) fn inode_of(address: SocketAddr) -> Option<u64> {
+    let (table, host) = match address.ip() {
+        IpAddr::V4(four) => ("/proc/net/tcp", words(&four.octets())),
+        IpAddr::V6(six) => ("/proc/net/tcp6", words(&six.octets())),
+    };
+    let wanted = format!("{host}:{:04X}", address.port());
+    let table = fs::read_to_string(table).ok()?;
+    let row = table.lines().skip(1).find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
+    row.split_whitespace().nth(9)?.parse().ok()
+}
+
+/// In the kernel's spelling: words of four bytes, in the byte order of the machine.
+fn words(octets: &[u8]) -> String {
+    octets.chunks_exact(4).map(|word| format!("{:08X}", u32::from_ne_bytes(word.try_into().unwrap_or_default()))).collect()
 }
 
 /// A socket in state LISTEN (0A).

@@ -40,6 +40,7 @@ mod lease;
 mod relocate;
 mod reset;
 mod services;
+pub(crate) mod sleep;
 mod snapshot;
 mod take_over;
 mod test;
@@ -75,6 +76,7 @@ pub(crate) use services::names;
 
 use queue::Queue;
 use recovery::Left;
+use run::Around;
 
 /// The events of an operation that a follower may have unread; beyond these it misses some, but never the end.
 const NEWS: usize = 1024;
@@ -261,6 +263,8 @@ impl Operations {
             OperationRequest::Gc(request) => Ok(gc::prepare(request)),
             OperationRequest::Move(request) => relocate::prepare(environments, request).await,
             OperationRequest::TakeOver(request) => take_over::prepare(environments, request).await,
+            OperationRequest::Sleep(request) => sleep::sleep(environments, &request),
+            OperationRequest::Wake(request) => sleep::wake(environments, &request),
         }
     }
 
@@ -272,6 +276,7 @@ impl Operations {
         let Prepared { kind, claims, limit, body, then } = prepared;
         let environments: Vec<EnvironmentId> = claims.iter().filter_map(|claim| claim.environment.clone()).collect();
         let left = Left::of(kind, &claims);
+        let used = claims.iter().filter(|claim| claim.work.uses_servers()).filter_map(|claim| claim.environment.clone()).collect();
         let record = Record::new(kind, asked_by, environments);
         let id = record.operation.id.clone();
         // The turn is checked first: most operations run at once, and are written only once for that.
@@ -298,7 +303,7 @@ impl Operations {
             self.cancel_because(&id, Reason::Superseded(by));
         }
         let context = Context::new(self.clone(), operation, live, limit);
-        self.shared.tasks.spawn(self.clone().run(context, body, (left, then)));
+        self.shared.tasks.spawn(self.clone().run(context, body, Around { left, used, then }));
         Ok(follower)
     }
 

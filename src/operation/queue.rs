@@ -17,6 +17,8 @@ pub(crate) enum Work {
     Start(Vec<ServiceName>),
     /// Stops these services. It ends operations that start them.
     Stop(Vec<ServiceName>),
+    /// Puts services to sleep. It ends nothing: whatever is in progress uses them.
+    Sleep,
     /// Copies data, or runs scripts on it: nothing may start, stop or move meanwhile.
     Read,
     /// Replaces the data.
@@ -114,15 +116,36 @@ impl Work {
             (Self::Up, Self::Up | Self::Start(_) | Self::Stop(_)) | (Self::Start(_) | Self::Stop(_), Self::Up) => false,
             (Self::Start(new) | Self::Stop(new), Self::Start(old) | Self::Stop(old)) => overlap(new, old),
             (
-                Self::Up | Self::Down | Self::Start(_) | Self::Stop(_) | Self::Read | Self::Replace | Self::Hold | Self::Dissolve,
-                Self::Up | Self::Down | Self::Start(_) | Self::Stop(_) | Self::Read | Self::Replace | Self::Hold | Self::Dissolve,
+                Self::Up
+                | Self::Down
+                | Self::Start(_)
+                | Self::Stop(_)
+                | Self::Sleep
+                | Self::Read
+                | Self::Replace
+                | Self::Hold
+                | Self::Dissolve,
+                Self::Up
+                | Self::Down
+                | Self::Start(_)
+                | Self::Stop(_)
+                | Self::Sleep
+                | Self::Read
+                | Self::Replace
+                | Self::Hold
+                | Self::Dissolve,
             ) => true,
         }
     }
 
+    /// Whether the environment must be awake for it.
+    pub(super) fn uses_servers(&self) -> bool {
+        matches!(self, Self::Read | Self::Replace | Self::Lease)
+    }
+
     fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
-            (Self::Down, Self::Up | Self::Start(_) | Self::Stop(_)) => true,
+            (Self::Down, Self::Up | Self::Start(_) | Self::Stop(_) | Self::Sleep) => true,
             (Self::Stop(new), Self::Start(old)) => overlap(new, old),
             (Self::Dissolve, other) => !matches!(other, Self::Lease | Self::Dissolve | Self::Hold),
             _ => false,
@@ -169,6 +192,11 @@ mod tests {
             (Work::Start(db()), Work::Down, end),
             (Work::Down, Work::Up, wait),
             (Work::Down, Work::Down, wait),
+            (Work::Start(db()), Work::Sleep, wait),
+            (Work::Read, Work::Sleep, wait),
+            (Work::Sleep, Work::Start(db()), wait),
+            (Work::Sleep, Work::Lease, run),
+            (Work::Sleep, Work::Down, end),
             (Work::Read, Work::Down, wait),
             (Work::Read, Work::Up, wait),
             (Work::Read, Work::Start(db()), wait),

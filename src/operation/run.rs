@@ -24,12 +24,22 @@ pub(crate) enum NewEvent {
     Progress { service: Option<String>, message: String },
 }
 
+/// What comes before and after the body of an operation.
+pub(super) struct Around {
+    pub(super) left: Left,
+    /// The environments whose servers it uses.
+    pub(super) used: Vec<EnvironmentId>,
+    pub(super) then: Option<OperationRequest>,
+}
+
 impl Operations {
-    pub(super) async fn run(self, context: Context, body: Body, (left, then): (Left, Option<OperationRequest>)) {
+    pub(super) async fn run(self, context: Context, body: Body, around: Around) {
+        let Around { left, used, then } = around;
         let id = context.id().to_owned();
         let begun = async {
             self.wait_for_turn(&context).await?;
             self.trace(&Operation { state: OperationState::Running, ..context.operation.clone() });
+            self.wake_used(&context, &used).await?;
             let paid = AssertUnwindSafe(self.pay_before(&left)).catch_unwind();
             paid.await.unwrap_or_else(|panic| Err(panicked(&context.operation, panic.as_ref())))
         };
@@ -69,6 +79,15 @@ impl Operations {
         if let Some(environment) = id.and_then(|id| self.shared.environments.get(&id)) {
             environment.telemetry.operation(operation);
         }
+    }
+
+    /// What the operation works with may sleep.
+    async fn wake_used(&self, context: &Context, used: &[EnvironmentId]) -> Result<(), ApiError> {
+        for environment in used.iter().filter_map(|id| self.shared.environments.get(id)) {
+            let why = format!("`{}` uses it", context.operation.kind);
+            context.unless_cancelled(environment.awake(&[], &why)).await??;
+        }
+        Ok(())
     }
 
     /// Boxed, because an operation that is submitted is run.

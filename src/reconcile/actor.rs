@@ -1,7 +1,7 @@
 //! The task: takes one input at a time, changes the state, and starts what the plan says.
 //!
 //! Commands are handled in `commands` and `volumes`, observations in `observe`, starts of operations in `operate`, and their
-//! ends in `ended`, `ready` and `reload`.
+//! ends in `ended`, `ready`, `sleep` and `reload`.
 
 mod commands;
 mod ended;
@@ -9,6 +9,7 @@ mod observe;
 mod operate;
 mod ready;
 mod reload;
+mod sleep;
 mod volumes;
 
 #[cfg(test)]
@@ -131,6 +132,8 @@ enum Outcome {
     /// `None`: it was cancelled.
     Settled(ServiceName, Option<Result<String, Evidence>>),
     Stopped(ServiceName, Result<(), OperationError>),
+    Frozen(ServiceName, Result<(), OperationError>),
+    Thawed(ServiceName, Result<(), OperationError>),
     Removed(ServiceName, Result<(), OperationError>),
     /// `None`: it still runs.
     Examined(ServiceName, Option<Evidence>),
@@ -153,6 +156,8 @@ impl Outcome {
             | Self::Started(name, _)
             | Self::Settled(name, _)
             | Self::Stopped(name, _)
+            | Self::Frozen(name, _)
+            | Self::Thawed(name, _)
             | Self::Removed(name, _)
             | Self::Examined(name, _)
             | Self::Swapped(name, _) => Some(name),

@@ -7,7 +7,7 @@ use devenv_engine::EngineEvent;
 use devenv_spec::{EnvironmentSpec, ServiceName};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{View, execute::Observed};
+use super::{FrontedService, View, execute::Observed};
 use crate::{
     error::failed,
     event::EventLog,
@@ -46,6 +46,17 @@ pub(super) enum Command {
         names: Vec<ServiceName>,
         verb: ServiceAction,
         reply: Reply,
+    },
+    /// Returns which fall asleep with them.
+    Sleep {
+        names: Vec<ServiceName>,
+        reply: Asleep,
+    },
+    /// Returns which wake with them.
+    Wake {
+        names: Vec<ServiceName>,
+        why: String,
+        reply: Asleep,
     },
     /// Services that have not been started yet stay so.
     StopStarting {
@@ -123,6 +134,7 @@ impl Command {
     }
 }
 
+type Asleep = oneshot::Sender<Result<(u64, Vec<ServiceName>), CommandError>>;
 type Reply = oneshot::Sender<Result<u64, CommandError>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +161,10 @@ pub(crate) enum CommandError {
     NoService(String),
     #[error("the environment is not running")]
     NotUp,
+    #[error("{0} cannot sleep, because the profile does not say `sleep`")]
+    Sleepless(String),
+    #[error("`{0}` stays awake, because a container that depends on it cannot sleep, or because it has failed")]
+    StaysAwake(String),
     #[error("cannot save the environment's state")]
     Store(#[from] crate::store::StoreError),
     #[error("these services have waited for what they depend on for {} minutes: {services}", QUIET.as_secs() / 60)]
@@ -165,13 +181,17 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let code = match &error {
             CommandError::NoService(_) => ErrorCode::NotFound,
-            CommandError::NotUp | CommandError::Quiet { .. } => ErrorCode::Failed,
+            CommandError::NotUp | CommandError::Sleepless(_) | CommandError::StaysAwake(_) | CommandError::Quiet { .. } => {
+                ErrorCode::Failed
+            }
             CommandError::EngineSilent => ErrorCode::NoEngine,
             CommandError::Closing => ErrorCode::Interrupted,
             CommandError::Store(_) | CommandError::Ended => ErrorCode::Internal,
         };
         let api_error = failed(code, &error);
         match error {
+            CommandError::Sleepless(_) => api_error.hint("add `sleep: {}` to the profile, or to the service, and run `devenv up`"),
+            CommandError::StaysAwake(_) => api_error.hint("add `sleep: {}` to what depends on it, or stop that first"),
             CommandError::NotUp => api_error.hint("run `devenv up` to start it"),
             CommandError::Quiet { .. } => {
                 api_error.hint("run `devenv why SERVICE` to see what it waits for; it starts as soon as that holds")
@@ -194,6 +214,11 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// The services that may sleep, in the newest view.
+    pub(crate) fn fronted(&self) -> Vec<FrontedService> {
+        self.view.borrow().fronted.clone()
     }
 
     /// Notifies of each new view.
@@ -239,6 +264,16 @@ impl Handle {
 
     pub(crate) async fn services(&self, names: Vec<ServiceName>, verb: ServiceAction) -> Result<u64, CommandError> {
         self.ask(|reply| Command::Services { names, verb, reply }).await?
+    }
+
+    /// Puts services to sleep with what depends on them; all that may sleep, if none is named. Returns which.
+    pub(crate) async fn sleep(&self, names: Vec<ServiceName>) -> Result<(u64, Vec<ServiceName>), CommandError> {
+        self.ask(|reply| Command::Sleep { names, reply }).await?
+    }
+
+    /// Wakes services with what they depend on, or all. `why` is a clause for the events. Returns which.
+    pub(crate) async fn wake(&self, names: Vec<ServiceName>, why: &str) -> Result<(u64, Vec<ServiceName>), CommandError> {
+        self.ask(|reply| Command::Wake { names, why: why.to_owned(), reply }).await?
     }
 
     /// What `up` has not started yet stays stopped until it is requested again; running services keep running.

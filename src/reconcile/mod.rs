@@ -29,4 +29,4 @@ pub(crate) use failure::{Evidence, Exit};
 pub(crate) use handle::{CommandError, Handle, Reload, ServiceAction};
 pub(crate) use plan::preview_new;
 pub(crate) use state::Instance;
-pub(crate) use view::{BlockedService, View};
+pub(crate) use view::{BlockedService, FrontedService, View};

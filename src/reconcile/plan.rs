@@ -1,5 +1,7 @@
 //! Decides what to do next, purely: the state goes in, operations come out.
 
+pub(crate) mod asleep;
+
 use std::{collections::BTreeMap, time::Instant};
 
 use devenv_api::{Action, Condition, Consequence, Plan, Step};
@@ -63,13 +65,20 @@ pub(crate) fn next_wake(state: &State, now: Instant) -> Option<Instant> {
 }
 
 fn operation(state: &State, name: &ServiceName, service: &Service, now: Instant) -> Option<Operation> {
+    if matches!(service.life, Lifecycle::Frozen(..)) {
+        // Whatever comes next, nothing can be done with it before.
+        return (service.wanted != DesiredState::Asleep || !service.freezes()).then_some(Operation::Thaw);
+    }
     match service.wanted {
         // One attempt was enough, until it ends or another request comes.
-        DesiredState::Running | DesiredState::Stopped if matches!(service.life, Lifecycle::Unstoppable(..)) => None,
+        DesiredState::Running | DesiredState::Stopped | DesiredState::Asleep if matches!(service.life, Lifecycle::Unstoppable(..)) => None,
         DesiredState::Running => {
             towards_running(state, service, now).filter(|operation| *operation != Operation::Start || ports_are_free(state, name, service))
         }
-        DesiredState::Stopped => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
+        DesiredState::Asleep if service.freezes() && asleep::can_be_frozen(&service.life) => {
+            may_stop(state, name).then_some(Operation::Freeze)
+        }
+        DesiredState::Stopped | DesiredState::Asleep => (service.life.runs() && may_stop(state, name)).then_some(Operation::Stop),
         DesiredState::Gone => match &service.life {
             Lifecycle::Absent => None,
             // It is removed by force.
@@ -107,6 +116,7 @@ fn towards_running(state: &State, service: &Service, now: Instant) -> Option<Ope
         Lifecycle::Backoff(_, until, _) => (*until <= now && dependencies_hold(state, &service.spec)).then_some(Operation::Start),
         Lifecycle::Ready(..)
         | Lifecycle::Completed(_)
+        | Lifecycle::Frozen(..)
         | Lifecycle::Failed(..)
         | Lifecycle::Ended(..)
         | Lifecycle::CrashLoop(..)
@@ -177,6 +187,7 @@ pub(crate) fn hopeless(state: &State, name: &ServiceName) -> Option<(ServiceName
 fn may_stop(state: &State, name: &ServiceName) -> bool {
     state.dependants(name).all(|(_, dependant)| {
         dependant.wanted == DesiredState::Running
+            || (dependant.wanted == DesiredState::Asleep && matches!(dependant.life, Lifecycle::Frozen(..)))
             || !(dependant.life.runs() || dependant.operation == Some(Operation::Stop) || dependant.operation == Some(Operation::Start))
     })
 }

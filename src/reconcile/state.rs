@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use devenv_spec::{ServiceName, ServiceSpec, SpecHash};
+use devenv_spec::{ServiceName, ServiceSpec, SleepMode, SpecHash};
 use indexmap::IndexMap;
 
 use super::timeline::Timeline;
@@ -84,6 +84,8 @@ pub(crate) enum DesiredState {
     Running,
     /// Kept, and not running.
     Stopped,
+    /// As `Stopped`, or frozen, until a client needs it.
+    Asleep,
     /// Does not exist.
     Gone,
 }
@@ -131,6 +133,8 @@ pub(crate) enum Lifecycle {
     Ready(Instance, String),
     /// It was ready and does not answer.
     Unhealthy(Instance, String),
+    /// Paused because it is asleep. The proof of its readiness, if it was ready.
+    Frozen(Instance, Option<String>),
     /// It ended by itself and is started again at that time.
     Backoff(Instance, Instant, String),
     /// It ended with success and is not started again.
@@ -170,6 +174,10 @@ pub(crate) enum Operation {
     /// Probe, provision, prove.
     Settle,
     Stop,
+    /// Pause its container, because it is to sleep.
+    Freeze,
+    /// Let it continue.
+    Thaw,
     Remove,
     /// Start a new version, which takes over when it is ready.
     Swap,
@@ -234,11 +242,17 @@ impl Service {
             && match (&self.wanted, &self.life) {
                 (DesiredState::Running, Lifecycle::Ready(..) | Lifecycle::Completed(_)) => !self.outdated(),
                 (DesiredState::Running, Lifecycle::Failed(..) | Lifecycle::Ended(..) | Lifecycle::CrashLoop(..)) => true,
-                (DesiredState::Running | DesiredState::Stopped, Lifecycle::Unstoppable(..)) => true,
-                (DesiredState::Stopped, life) => !life.runs(),
+                (DesiredState::Running | DesiredState::Stopped | DesiredState::Asleep, Lifecycle::Unstoppable(..)) => true,
+                (DesiredState::Asleep, Lifecycle::Frozen(..)) => true,
+                (DesiredState::Stopped | DesiredState::Asleep, life) => !life.runs(),
                 (DesiredState::Gone, life) => *life == Lifecycle::Absent,
                 (DesiredState::Running, _) => false,
             }
+    }
+
+    /// Whether it is paused to sleep, rather than stopped.
+    pub(crate) fn freezes(&self) -> bool {
+        self.spec.sleep.is_some_and(|sleep| sleep.mode == SleepMode::Freeze)
     }
 
     pub(crate) fn failure(&self) -> Option<&Failure> {
@@ -260,6 +274,7 @@ impl Lifecycle {
             | Self::Running(instance)
             | Self::Ready(instance, _)
             | Self::Unhealthy(instance, _)
+            | Self::Frozen(instance, _)
             | Self::Backoff(instance, ..)
             | Self::Completed(instance)
             | Self::Ended(instance, _)
@@ -272,7 +287,12 @@ impl Lifecycle {
     /// Whether the service may be running. A failed service may be, because it is kept for inspection.
     pub(crate) fn runs(&self) -> bool {
         match self {
-            Self::Running(_) | Self::Ready(..) | Self::Unhealthy(..) | Self::Failed(Some(_), _) | Self::Unstoppable(..) => true,
+            Self::Running(_)
+            | Self::Ready(..)
+            | Self::Unhealthy(..)
+            | Self::Frozen(..)
+            | Self::Failed(Some(_), _)
+            | Self::Unstoppable(..) => true,
             Self::Absent
             | Self::Idle(_)
             | Self::Backoff(..)
@@ -344,6 +364,8 @@ impl Service {
             Lifecycle::Ended(instance, _) | Lifecycle::CrashLoop(instance, _) | Lifecycle::Backoff(instance, ..) => {
                 Lifecycle::Idle(instance)
             }
+            // What it declares may have changed while it slept.
+            Lifecycle::Frozen(instance, _) => Lifecycle::Frozen(instance, None),
             Lifecycle::Ready(instance, _) if !self.spec.provision.is_empty() && self.operation.is_none() => Lifecycle::Running(instance),
             other => other,
         };

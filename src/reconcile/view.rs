@@ -3,13 +3,16 @@
 use std::{collections::HashSet, net::SocketAddrV4};
 
 use devenv_api::{Phase, Port, Service as ServiceView, ServiceState, Status};
-use devenv_spec::{Probe, ServiceName, Workload};
+use devenv_spec::{Probe, ServiceName, Sleep, Workload};
 
 use super::{
     plan,
     state::{DesiredState, Failure, Lifecycle, Network, Operation, Service, State},
 };
-use crate::store::{Goal, Record};
+use crate::{
+    net::Gate,
+    store::{Goal, Record},
+};
 
 /// One environment after one input.
 #[derive(Debug, Clone)]
@@ -29,6 +32,21 @@ pub(crate) struct View {
     pub(crate) stuck: Option<String>,
     /// Nothing goes on until the engine answers again.
     pub(crate) engine_lost: bool,
+    /// The services whose ports the daemon holds.
+    pub(crate) fronted: Vec<FrontedService>,
+}
+
+/// A service whose ports the daemon holds, so that a connection can wake it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FrontedService {
+    pub(crate) name: ServiceName,
+    pub(crate) sleep: Sleep,
+    /// Host ports with those of the container. None, if nothing listens: it is not asked for, or has failed.
+    pub(crate) ports: Vec<(u16, u16)>,
+    pub(crate) container: Option<String>,
+    pub(crate) gate: Gate,
+    /// A container needs it that does not sleep.
+    pub(crate) stays_awake: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +125,7 @@ impl View {
                 Network::Absent | Network::Coming | Network::Present { .. } | Network::Going => None,
             },
             engine_lost: !state.engine_answers,
+            fronted: all_fronted(state),
         }
     }
 
@@ -160,6 +179,48 @@ fn is_concerned(names: &[ServiceName], name: &ServiceName, optional: bool) -> bo
     if names.is_empty() { !optional } else { names.contains(name) }
 }
 
+fn all_fronted(state: &State) -> Vec<FrontedService> {
+    if state.services.values().all(|service| service.spec.sleep.is_none()) {
+        return Vec::new();
+    }
+    let kept = plan::asleep::kept_awake(state);
+    state.services.values().filter_map(|service| fronted(state, service, kept.contains(&service.spec.name))).collect()
+}
+
+fn fronted(state: &State, service: &Service, stays_awake: bool) -> Option<FrontedService> {
+    let sleep = service.spec.sleep?;
+    let gate = match (service.wanted, &service.life) {
+        (DesiredState::Asleep, _) => Gate::Asleep,
+        (DesiredState::Running, Lifecycle::Ready(..) | Lifecycle::Unhealthy(..)) if service.operation.is_none() => Gate::Serve,
+        (DesiredState::Running, Lifecycle::Unhealthy(..)) => Gate::Serve,
+        _ => Gate::Wait,
+    };
+    let listens = state.goal == Goal::Up
+        && match service.wanted {
+            DesiredState::Asleep => true,
+            DesiredState::Running => {
+                service.life.instance().is_some() && service.failure().is_none() && !matches!(service.life, Lifecycle::Completed(_))
+            }
+            DesiredState::Stopped | DesiredState::Gone => false,
+        };
+    Some(FrontedService {
+        name: service.spec.name.clone(),
+        sleep,
+        ports: service.spec.fronted_ports().filter(|_| listens).map(|port| (port.host, port.container)).collect(),
+        container: service.life.instance().map(|instance| instance.id.clone()),
+        gate,
+        stays_awake,
+    })
+}
+
+/// Whether something sleeps and no container is to be awake. Processes do not sleep.
+fn sleeps(state: &State) -> bool {
+    let is_awake = |service: &Service| {
+        service.wanted == DesiredState::Running && service.spec.container().is_some() && !matches!(service.life, Lifecycle::Completed(_))
+    };
+    state.services.values().any(|service| service.wanted == DesiredState::Asleep) && !state.services.values().any(is_awake)
+}
+
 fn phase(state: &State) -> Phase {
     let services = || state.services.values();
     let exists = services().any(|service| service.life != Lifecycle::Absent || service.operation.is_some());
@@ -171,6 +232,9 @@ fn phase(state: &State) -> Phase {
         Phase::Absent
     } else if services().any(|service| matches!(service.life, Lifecycle::Unstoppable(..))) {
         Phase::Failed
+    } else if sleeps(state) && !required().any(|service| service.failure().is_some()) {
+        let falls = services().any(|service| service.wanted == DesiredState::Asleep && !service.settled());
+        if falls { Phase::Stopping } else { Phase::Asleep }
     } else if required().next().is_none() && services().all(|service| service.wanted != DesiredState::Running) {
         if services().any(|service| service.life.runs()) { Phase::Stopping } else { Phase::Stopped }
     } else if required().any(|service| service.failure().is_some()) || matches!(state.network, Network::Failed { .. }) {
@@ -222,15 +286,18 @@ fn state_of(service: &Service) -> ServiceState {
     match service.operation {
         Some(Operation::Image) => return ServiceState::Pulling,
         Some(Operation::Create) => return ServiceState::Creating,
-        Some(Operation::Start) => return ServiceState::Starting,
-        Some(Operation::Stop | Operation::Remove) => return ServiceState::Stopping,
+        Some(Operation::Start | Operation::Thaw) => return ServiceState::Starting,
+        Some(Operation::Stop | Operation::Freeze | Operation::Remove) => return ServiceState::Stopping,
         Some(Operation::Examine) => return ServiceState::Unhealthy,
         // During a swap the old version serves.
         Some(Operation::Settle | Operation::Swap) | None => {}
     }
     match &service.life {
         Lifecycle::Absent | Lifecycle::Idle(_) if service.wanted == DesiredState::Running => ServiceState::Pending,
+        Lifecycle::Absent | Lifecycle::Idle(_) if service.wanted == DesiredState::Asleep => ServiceState::Asleep,
         Lifecycle::Absent | Lifecycle::Idle(_) => ServiceState::Stopped,
+        Lifecycle::Frozen(..) if service.wanted == DesiredState::Running => ServiceState::Starting,
+        Lifecycle::Frozen(..) => ServiceState::Asleep,
         Lifecycle::Running(_) if service.provisioning => ServiceState::Provisioning,
         Lifecycle::Running(_) | Lifecycle::Backoff(..) => ServiceState::Starting,
         Lifecycle::Ready(..) => ServiceState::Ready,
@@ -248,10 +315,19 @@ fn reason(service: &Service) -> Option<String> {
         | Lifecycle::CrashLoop(_, failure)
         | Lifecycle::Unstoppable(_, failure) => Some(failure.reason.clone()),
         Lifecycle::Unhealthy(_, reason) | Lifecycle::Backoff(_, _, reason) => Some(reason.clone()),
+        Lifecycle::Frozen(..) if service.wanted == DesiredState::Asleep => Some("frozen until a client connects".to_owned()),
+        Lifecycle::Absent | Lifecycle::Idle(_) if service.wanted == DesiredState::Asleep => {
+            Some("stopped until a client connects".to_owned())
+        }
         _ if service.held_back.is_some() => service.held_back.clone(),
         Lifecycle::Ready(..) if service.spec.probe == Probe::None => {
             Some("running; it has no `probe`, so its readiness is unknown".to_owned())
         }
-        Lifecycle::Absent | Lifecycle::Idle(_) | Lifecycle::Running(_) | Lifecycle::Ready(..) | Lifecycle::Completed(_) => None,
+        Lifecycle::Absent
+        | Lifecycle::Idle(_)
+        | Lifecycle::Running(_)
+        | Lifecycle::Ready(..)
+        | Lifecycle::Frozen(..)
+        | Lifecycle::Completed(_) => None,
     }
 }

@@ -94,7 +94,8 @@ impl Handle {
                         && (service.state == devenv_api::ServiceState::Stopped
                             || view.failures.iter().any(|failed| failed.name.as_str() == service.name)))
             });
-            let stopped = view.status.services.iter().any(|service| needed(service) && service.state == devenv_api::ServiceState::Stopped);
+            let rests = |state| matches!(state, devenv_api::ServiceState::Stopped | devenv_api::ServiceState::Asleep);
+            let stopped = view.status.services.iter().any(|service| needed(service) && rests(service.state));
             let failed = view.failures.iter().any(|failed| named(failed.name.as_str()) && (!failed.optional || !names.is_empty()));
             let blocked = view.blocked.iter().any(|blocked| named(blocked.name.as_str()) && (!blocked.optional || !names.is_empty()));
             let nothing = view.goal != Goal::Up || view.status.services.is_empty();

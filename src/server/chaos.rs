@@ -8,7 +8,14 @@ use devenv_api::{Fault, Faults, FaultsRequest, HealRequest, Impairments, Impairm
 use super::{Daemon, failure::Failed};
 
 pub(super) async fn inject(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<Fault>, Failed> {
-    Ok(Json(daemon.environments.require(&request.target)?.faults.inject(request).await?))
+    let environment = daemon.environments.require(&request.target)?;
+    // It does not fall asleep again before the fault is on record, which keeps it awake.
+    let _used = environment.activity.begin();
+    // A name that is none is reported by the injection.
+    if let Ok(name) = request.service.parse() {
+        environment.awake(&[name], "a fault is injected into it").await?;
+    }
+    Ok(Json(environment.faults.inject(request).await?))
 }
 
 pub(super) async fn check(State(daemon): State<Arc<Daemon>>, Json(request): Json<InjectRequest>) -> Result<Json<()>, Failed> {

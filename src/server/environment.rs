@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use super::{Daemon, failure::Failed, stream};
 use crate::{
     blocking::is_gone,
+    environment::awake,
     operation::{
         absent, names,
         ready::{failures_of, timed_out},
@@ -66,7 +67,11 @@ pub(super) async fn wait(State(daemon): State<Arc<Daemon>>, Json(request): Json<
     Ok(stream::stream_events(&environment, || {
         let handle = environment.handle.clone();
         async move {
-            let ready = within(limit, handle.until_ready(&request.services)).await;
+            let ready = within(limit, async {
+                awake(&handle, &names, "`wait` waits for it").await?;
+                handle.until_ready(&request.services).await
+            });
+            let ready = ready.await;
             finish(ready, begun, limit, &handle, |view| waited(view, &names))
         }
     }))

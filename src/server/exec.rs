@@ -18,6 +18,8 @@ use crate::environment::exec::carry;
 
 pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) -> Result<Response, Failed> {
     let (upgrade, wanted) = upgrade::<ExecRequest>(request).await?;
+    // From here on: what is woken for it stays awake.
+    let used = daemon.environments.require(&wanted.target)?.activity.begin();
     let (session, one_off) = if wanted.one_off {
         let (session, one_off) = daemon.environments.run_once(&wanted).await?;
         (session, one_off.remove)
@@ -25,7 +27,6 @@ pub(super) async fn exec(State(daemon): State<Arc<Daemon>>, request: Request) ->
         (daemon.environments.exec(&wanted).await?, None)
     };
     let environments = daemon.environments.clone();
-    let used = daemon.environments.require(&wanted.target)?.activity.begin();
     let stop = daemon.stop.clone();
     tokio::spawn(async move {
         let _used = used;

@@ -50,6 +50,12 @@ pub(crate) struct Record {
     /// Services of a running environment that `stop` has stopped.
     #[serde(default)]
     pub(crate) stopped: Vec<ServiceName>,
+    /// Services of a running environment that sleep until a client needs them.
+    #[serde(default)]
+    pub(crate) asleep: Vec<ServiceName>,
+    /// Services whose container is paused because they sleep, or is about to be.
+    #[serde(default)]
+    pub(crate) frozen: Vec<ServiceName>,
 }
 
 /// The goal of an environment.
@@ -118,6 +124,8 @@ impl Record {
             ephemeral: false,
             warm: false,
             stopped: Vec::new(),
+            asleep: Vec::new(),
+            frozen: Vec::new(),
         }
     }
 

@@ -36,8 +36,20 @@ pub(crate) fn try_sql(url: &str, statements: &str) -> Result<Vec<String>, String
 /// A command's answer as text.
 #[track_caller]
 pub(crate) fn redis(url: &str, command: &[&str]) -> String {
+    redis_with(&redis::AsyncConnectionConfig::new(), url, command)
+}
+
+/// As [`redis`], without the client's own limits, which are a second for a connection and half of that for an answer.
+#[track_caller]
+pub(crate) fn patient_redis(url: &str, command: &[&str]) -> String {
+    let limit = Some(Duration::from_mins(2));
+    redis_with(&redis::AsyncConnectionConfig::new().set_connection_timeout(limit).set_response_timeout(limit), url, command)
+}
+
+#[track_caller]
+fn redis_with(limits: &redis::AsyncConnectionConfig, url: &str, command: &[&str]) -> String {
     block(async {
-        let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(limits).await.unwrap();
         let mut asked = redis::cmd(command[0]);
         command[1..].iter().for_each(|word| {
             asked.arg(*word);

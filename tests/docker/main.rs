@@ -29,4 +29,5 @@ mod reload;
 mod secrets;
 mod shapes;
 mod shipped;
+mod sleep;
 mod testing;

@@ -107,6 +107,49 @@ pub(crate) const STOP: Change =
 pub(crate) const START: Change =
     Change { command: "start", kind: "start", before: |daemon| daemon.carry_out("stop"), is_done: |daemon| daemon.phase() == "ready" };
 
+pub(crate) const SLEEP: Change = Change {
+    command: "sleep",
+    kind: "sleep",
+    before: |daemon| {
+        let profile = format!("sleep: {{}}\n{}", crate::world::SHOP);
+        fs::write(daemon.project.join("profiles/shop.yaml"), profile).unwrap();
+        daemon.expect(0, "up shop");
+    },
+    is_done: |daemon| daemon.phase() == "asleep",
+};
+
+pub(crate) const WAKE: Change = Change {
+    command: "wake",
+    kind: "wake",
+    before: |daemon| {
+        (SLEEP.before)(daemon);
+        daemon.carry_out("sleep");
+    },
+    is_done: |daemon| daemon.phase() == "ready",
+};
+
+/// Its containers are frozen instead of stopped.
+pub(crate) const FREEZE: Change = Change {
+    command: "sleep",
+    kind: "sleep",
+    before: |daemon| {
+        let profile = format!("sleep: {{ mode: freeze }}\n{}", crate::world::SHOP);
+        fs::write(daemon.project.join("profiles/shop.yaml"), profile).unwrap();
+        daemon.expect(0, "up shop");
+    },
+    is_done: |daemon| daemon.phase() == "asleep" && daemon.engine.describe().contains(" paused with "),
+};
+
+pub(crate) const THAW: Change = Change {
+    command: "wake",
+    kind: "wake",
+    before: |daemon| {
+        (FREEZE.before)(daemon);
+        daemon.carry_out("sleep");
+    },
+    is_done: |daemon| daemon.phase() == "ready",
+};
+
 /// There are volumes in the trash, of an environment that is up and of one that is down.
 pub(crate) const GC: Change = Change {
     command: "gc --all",

@@ -29,6 +29,8 @@ const LINES: &[(i32, &str)] = &[
     (0, "stop db"),
     (0, "start db"),
     (0, "restart cache"),
+    (1, "sleep"),
+    (0, "wake"),
     (1, "init"),
     (1, "seed"),
     (0, "ledger"),

@@ -24,6 +24,10 @@ for_changes! {
     RESTART as services_restart,
     STOP as services_stop,
     START as services_start,
+    SLEEP as services_fall_asleep,
+    WAKE as services_wake,
+    FREEZE as services_freeze,
+    THAW as services_thaw,
     GC as garbage_collection_removes_only_what_is_unused,
     BACKUP as a_backup_is_made_completely_or_not_at_all,
     BACKUP_RESTORE as a_backup_is_restored_in_all_services_or_none,
@@ -53,8 +57,11 @@ fn recovers(change: &Change) {
 fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
     let when = format!("`{}` killed {}", change.command, point.call);
     let daemon = point.start();
+    let freezes = ["sleep", "wake"].contains(&change.kind);
     daemon.quiet();
-    daemon.nothing_is_paused(&when);
+    if !freezes {
+        daemon.nothing_is_paused(&when);
+    }
     let data = daemon.data("default");
     assert!(data == *old || data == *new, "{when}: the volumes hold {data:?}, and held {old:?}; the command leads to {new:?}");
     let values: BTreeSet<&str> = old.iter().chain(new).map(String::as_str).filter(|value| *value != "none").collect();
@@ -78,8 +85,8 @@ fn recovers_at(point: &CrashPoint, change: &Change, old: &Data, new: &Data) {
         assert!(again.code == Some(0) || is_refused, "{when}: the command then exits {:?}: {}", again.code, again.stderr);
         assert!((change.is_done)(&daemon), "{when}: the command then has no effect");
     }
-    daemon.nothing_is_paused(&when);
     daemon.expect(0, "up shop");
+    daemon.nothing_is_paused(&when);
     daemon.nothing_is_left(&when);
 }
 

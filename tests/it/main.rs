@@ -24,6 +24,7 @@ mod relocated;
 mod runners;
 mod selected;
 mod several;
+mod sleep;
 mod state_directory;
 mod supply_chain;
 mod take_over;

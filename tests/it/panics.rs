@@ -25,6 +25,7 @@ for_changes! {
     BACKUP_RESTORE as a_panic_while_a_backup_is_restored_fails_that_alone,
     IMPORT as a_panic_in_an_import_fails_it_alone,
     EXPORT as a_panic_in_an_export_fails_it_alone,
+    SLEEP as a_panic_in_a_sleep_fails_it_alone,
     GC as a_panic_in_garbage_collection_fails_it_alone,
 }
 

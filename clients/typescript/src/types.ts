@@ -82,7 +82,7 @@ export interface Status {
 }
 
 /** The state of an environment as a whole. */
-export type Phase = "starting" | "stopping" | "absent" | "ready" | "degraded" | "failed" | "stopped";
+export type Phase = "starting" | "stopping" | "absent" | "ready" | "degraded" | "failed" | "stopped" | "asleep";
 
 /** One service of an environment. */
 export interface Service {
@@ -108,7 +108,7 @@ export interface Service {
 }
 
 /** The state of a service. */
-export type ServiceState = "pulling" | "creating" | "ready" | "failed" | "stopping" | "stopped" | "pending" | "starting" | "provisioning" | "unhealthy" | "crash-loop" | "completed";
+export type ServiceState = "pulling" | "creating" | "ready" | "failed" | "stopping" | "stopped" | "pending" | "starting" | "provisioning" | "unhealthy" | "crash-loop" | "completed" | "asleep";
 
 /** A published port. */
 export interface Port {
@@ -178,7 +178,7 @@ export interface Operation {
   message?: string | null;
 }
 
-export type OperationKind = "up" | "down" | "start" | "stop" | "restart" | "init" | "seed" | "reset" | "snapshot-save" | "snapshot-restore" | "snapshot-remove" | "fork" | "undo" | "backup" | "backup-restore" | "import" | "export" | "build" | "gc" | "move" | "rotate" | "test" | "lease";
+export type OperationKind = "up" | "down" | "start" | "stop" | "restart" | "init" | "seed" | "reset" | "snapshot-save" | "snapshot-restore" | "snapshot-remove" | "fork" | "undo" | "backup" | "backup-restore" | "import" | "export" | "build" | "gc" | "move" | "rotate" | "sleep" | "wake" | "test" | "lease";
 
 export type OperationState = "running" | "succeeded" | "failed" | "waiting" | "cancelled" | "undone";
 
@@ -834,6 +834,10 @@ export type OperationRequest = {
   move: MoveRequest;
 } | {
   "take-over": TakeOverRequest;
+} | {
+  sleep: ServicesRequest;
+} | {
+  wake: ServicesRequest;
 };
 
 export interface DownRequest {

@@ -42,6 +42,8 @@ pub enum OperationRequest {
     Gc(GcRequest),
     Move(MoveRequest),
     TakeOver(TakeOverRequest),
+    Sleep(ServicesRequest),
+    Wake(ServicesRequest),
 }
 
 impl OperationRequest {
@@ -68,6 +70,8 @@ impl OperationRequest {
             Self::Gc(_) => OperationKind::Gc,
             Self::Move(_) => OperationKind::Move,
             Self::TakeOver(_) => OperationKind::Move,
+            Self::Sleep(_) => OperationKind::Sleep,
+            Self::Wake(_) => OperationKind::Wake,
         }
     }
 }
@@ -155,6 +159,8 @@ pub enum OperationKind {
     Lease,
     Move,
     Rotate,
+    Sleep,
+    Wake,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -214,6 +220,8 @@ impl OperationKind {
             Self::Lease => "lease",
             Self::Move => "move",
             Self::Rotate => "rotate",
+            Self::Sleep => "sleep",
+            Self::Wake => "wake",
         }
     }
 }

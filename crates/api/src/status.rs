@@ -59,6 +59,8 @@ pub enum Phase {
     Stopping,
     /// Its containers exist and none of them runs.
     Stopped,
+    /// Its containers are stopped or frozen, and a connection to one of their ports wakes what it needs.
+    Asleep,
 }
 
 /// One service of an environment.
@@ -142,6 +144,8 @@ pub enum ServiceState {
     Completed,
     Stopping,
     Stopped,
+    /// Stopped or frozen; a connection to one of its ports wakes it.
+    Asleep,
 }
 
 /// The state that a dependant waits for.
@@ -163,6 +167,7 @@ impl Phase {
             Self::Failed => "failed",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Asleep => "asleep",
         }
     }
 }
@@ -182,6 +187,7 @@ impl ServiceState {
             Self::Completed => "completed",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Asleep => "asleep",
         }
     }
 }

@@ -28,6 +28,9 @@ pub use types::{
     TerminalSize, UploadFile, Usage, VolumeCreate,
 };
 
+/// Where the loopback ports of containers are published whose public ports, at `127.0.0.1`, the daemon holds itself.
+pub const BEHIND: &str = "127.0.0.2";
+
 /// A container engine. Every call may be repeated: an object that is already as requested is a success.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {

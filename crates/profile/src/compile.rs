@@ -13,8 +13,8 @@ use devenv_kinds::{
     describe::{Connection, Context, Description, Facts, FirstStart, METRICS_PORT, PortNeed},
 };
 use devenv_spec::{
-    Condition, EnvironmentId, EnvironmentSpec, Image, Mount, MountSource, NetworkSpec, Period, Protocol, PublishedPort, Reaction,
-    Resources, ScriptSet, SecretRef, ServiceName, ServiceSpec, Stop, Variable, WatchRule, Workload, sensitive,
+    Condition, EnvironmentId, EnvironmentSpec, Image, Mount, MountSource, NetworkSpec, Period, PublishedPort, Reaction, Resources,
+    ScriptSet, SecretRef, ServiceName, ServiceSpec, Sleep, Stop, Variable, WatchRule, Workload, sensitive,
 };
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
@@ -238,6 +238,14 @@ impl<'a> Compiler<'a> {
                 volumes.for_each(|mount| mount.device = Some(storage.size.unwrap_or(DEVICE_SIZE)));
             }
         }
+        let sleep = service
+            .sleep
+            .or(self.profile.sleep)
+            .map(|sleep| Sleep { after: sleep.after.map(Period::duration), mode: sleep.mode.unwrap_or_default() });
+        let sleep = sleep.filter(|_| matches!(workload, Workload::Container(_)));
+        if let Workload::Container(container) = &mut workload {
+            container.fronted = sleep.is_some() && container.ports.iter().any(PublishedPort::is_local);
+        }
         let resources = Resources { memory: service.resources.memory, cpus: service.resources.cpus };
         match &mut workload {
             Workload::Container(container) => container.resources = resources,
@@ -276,6 +284,7 @@ impl<'a> Compiler<'a> {
             watch: service.watch.iter().map(|watch| self.watch(watch, &workload)).collect(),
             workload,
             urls: connection.urls,
+            sleep,
         }
     }
 
@@ -308,14 +317,7 @@ impl<'a> Compiler<'a> {
 
     fn published(&self, name: &ServiceName) -> Vec<PublishedPort> {
         let leased = self.leases.ports.get(name).into_iter().flatten().filter(|(container, _)| **container != METRICS_PORT);
-        leased
-            .map(|(container, host)| PublishedPort {
-                container: *container,
-                host: *host,
-                address: "127.0.0.1".to_owned(),
-                protocol: Protocol::Tcp,
-            })
-            .collect()
+        leased.map(|(container, host)| PublishedPort::local(*container, *host)).collect()
     }
 }
 

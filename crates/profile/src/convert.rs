@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     check,
-    document::{Network, SecretSource, ServiceFields, ServiceProfile},
+    document::{Network, SecretSource, ServiceFields, ServiceProfile, SleepFields},
     merge::within,
     shape::{self, Shape},
     source::Findings,
@@ -93,6 +93,11 @@ pub(super) fn networks(networks: &Node) -> IndexMap<String, Network> {
     let Value::Object(networks) = json(networks, shape) else { return IndexMap::new() };
     let network = |value: Value| if value.is_null() { Some(Network::default()) } else { serde_json::from_value(value).ok() };
     networks.into_iter().filter_map(|(name, value)| Some((name, network(value)?))).collect()
+}
+
+/// When containers of a document without problems fall asleep.
+pub(super) fn sleep(node: &Node) -> Option<SleepFields> {
+    serde_json::from_value(json(node, within_record(&shape::DOCUMENT, "sleep"))).unwrap_or_default()
 }
 
 fn within_record<'a>(record: &'a shape::Record, field: &str) -> &'a Shape {

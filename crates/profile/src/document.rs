@@ -6,7 +6,7 @@ use devenv_kinds::{
     Kind,
     describe::declared::{Declared, Probe},
 };
-use devenv_spec::{Hook, OnDependencyRestart, Period, RestartWhen, ServiceName, Size};
+use devenv_spec::{Hook, OnDependencyRestart, Period, RestartWhen, ServiceName, Size, SleepMode};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -34,6 +34,9 @@ pub struct Profile {
     /// Networks for containers, besides the environment's own.
     #[serde(default)]
     pub networks: IndexMap<String, Network>,
+    /// For all containers that do not say it themselves.
+    #[serde(default)]
+    pub sleep: Option<SleepFields>,
     /// The text of project files that configure services (alert rules, dashboards), by their path in the profile.
     pub assets: BTreeMap<String, String>,
 }
@@ -73,6 +76,8 @@ pub struct ServiceProfile {
     /// The services whose variables it gets; those that it depends on, if it does not say.
     #[serde(default)]
     pub variables_from: Option<VariablesFrom>,
+    #[serde(default)]
+    pub sleep: Option<SleepFields>,
 }
 
 /// The word for all services.
@@ -170,6 +175,9 @@ pub(super) struct Document {
     /// Networks for containers, besides the environment's own, by name.
     #[serde(default)]
     networks: IndexMap<String, Network>,
+    /// Put containers that nobody uses to sleep. The daemon holds their ports, and a connection to one of them wakes what it needs.
+    #[serde(default)]
+    sleep: Option<SleepFields>,
     /// The services of the environment, by name.
     services: IndexMap<String, ServiceFields>,
 }
@@ -238,6 +246,9 @@ pub(super) struct ServiceFields {
     /// the services in `depends_on`, and itself. For the kinds `process` and `container`.
     #[serde(default)]
     variables_from: Option<VariablesFrom>,
+    /// As `sleep` of the profile, for this service. Containers that depend on it must be able to sleep too, or it stays awake with them.
+    #[serde(default)]
+    sleep: Option<SleepFields>,
 }
 
 impl ServiceFields {
@@ -258,8 +269,23 @@ impl ServiceFields {
             image: self.image,
             watch: self.watch,
             variables_from: self.variables_from,
+            sleep: self.sleep,
         }
     }
+}
+
+/// When containers fall asleep, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Sleep")]
+pub struct SleepFields {
+    /// How long no client may have used any of the services that may sleep. Default: they fall asleep only by `devenv sleep`.
+    #[serde(default)]
+    pub after: Option<Period>,
+    /// `stop` frees their memory, and the first connection waits for their start. `freeze` keeps it, and they continue within
+    /// milliseconds. Default: `stop`.
+    #[serde(default)]
+    pub mode: Option<SleepMode>,
 }
 
 /// How to stop the service. Default: depends on the kind.

@@ -42,7 +42,7 @@ use devenv_document::{diagnostic, env_file, interpolate, source, spelling, tree,
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
 pub use compose::{profile_text, render};
 pub use devenv_kinds::describe::declared::Probe;
-pub use document::{Network, OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, VariablesFrom, Watch};
+pub use document::{Network, OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, SleepFields, VariablesFrom, Watch};
 pub use find::ProfileEntry;
 pub use load::{ComposeRequest, LoadError, LoadRequest, Refused, Report};
 pub use origin::{Explanation, masked, masked_at};

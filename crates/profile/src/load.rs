@@ -317,6 +317,7 @@ impl Loader<'_> {
             secrets,
             services,
             networks: assembled.merged.get("networks").map(convert::networks).unwrap_or_default(),
+            sleep: assembled.merged.get("sleep").and_then(convert::sleep),
             assets,
         };
         if !self.report.findings.has_errors() {

@@ -95,6 +95,7 @@ impl Renderer<'_> {
     fn own(&mut self, spec: &ServiceSpec, container: &ContainerSpec, written: &Value) -> Map<String, Value> {
         let mut service = written.as_object().cloned().unwrap_or_default();
         service.shift_remove("variables_from");
+        service.shift_remove("sleep");
         self.environment(container, &mut service);
         for secret in container.files.iter().flat_map(|file| file.content.secrets()) {
             let source = self.profile.secrets.iter().find(|(name, _)| sensitive::declared(name) == *secret);

@@ -37,6 +37,7 @@ pub fn service(kind: Value) -> ServiceProfile {
         image: None,
         watch: Vec::new(),
         variables_from: None,
+        sleep: None,
     }
 }
 
@@ -51,6 +52,7 @@ impl Given {
             secrets: IndexMap::new(),
             services: IndexMap::new(),
             networks: indexmap::IndexMap::new(),
+            sleep: None,
             assets: BTreeMap::new(),
         };
         Self { profile }

@@ -13,6 +13,7 @@ mod quantity;
 mod repository;
 mod script;
 pub mod sensitive;
+mod sleep;
 mod template;
 mod watch;
 mod workload;
@@ -33,6 +34,7 @@ pub use probe::Probe;
 pub use quantity::{Period, Size};
 pub use repository::Repository;
 pub use script::{ScriptPlace, ScriptSet, ScriptSource};
+pub use sleep::{Sleep, SleepMode};
 pub use template::{SecretRef, Template};
 pub use watch::{Reaction, WatchRule};
 pub use workload::{
@@ -88,6 +90,9 @@ pub struct ServiceSpec {
     pub watch: Vec<WatchRule>,
     /// Addresses to show and open, without secrets.
     pub urls: IndexMap<String, String>,
+    /// It may fall asleep. Only containers do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<Sleep>,
 }
 
 /// A variable in its two forms.
@@ -182,6 +187,15 @@ impl ServiceSpec {
         if let Workload::Container(ContainerSpec { image: Image::Built(build), .. }) = &mut self.workload {
             build.content = Some(content);
         }
+    }
+
+    /// The ports on this host's loopback that the daemon holds for it, with those of the container.
+    pub fn fronted_ports(&self) -> impl Iterator<Item = &PublishedPort> {
+        self.container()
+            .into_iter()
+            .filter(|container| container.fronted)
+            .flat_map(|container| &container.ports)
+            .filter(|port| port.is_local())
     }
 
     pub fn hash(&self) -> SpecHash {

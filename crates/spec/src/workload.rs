@@ -27,6 +27,9 @@ pub struct ContainerSpec {
     pub files: Vec<FileSpec>,
     pub mounts: Vec<Mount>,
     pub ports: Vec<PublishedPort>,
+    /// The daemon holds the ports that are published on the loopback, and forwards their connections, so that these can wake it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fronted: bool,
     /// Names on the environment's network, besides the service's own.
     pub aliases: Vec<String>,
     pub resources: Resources,
@@ -220,6 +223,18 @@ pub struct PublishedPort {
     pub protocol: Protocol,
 }
 
+impl PublishedPort {
+    /// TCP on the host's loopback.
+    pub fn local(container: u16, host: u16) -> Self {
+        Self { container, host, address: "127.0.0.1".to_owned(), protocol: Protocol::Tcp }
+    }
+
+    /// Whether it is TCP on the host's loopback, and nowhere else.
+    pub fn is_local(&self) -> bool {
+        self.address == "127.0.0.1" && self.protocol == Protocol::Tcp
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -282,6 +297,7 @@ impl ContainerSpec {
             files: Vec::new(),
             mounts: Vec::new(),
             ports: Vec::new(),
+            fronted: false,
             aliases: Vec::new(),
             resources: Resources::default(),
             shared_memory: None,

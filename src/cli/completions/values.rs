@@ -49,6 +49,8 @@ const ARGUMENTS: &[(&str, &str, Names)] = &[
     ("test", "profile", Profiles),
     ("start", "services", Services),
     ("stop", "services", Services),
+    ("sleep", "services", Services),
+    ("wake", "services", Services),
     ("restart", "services", Services),
     ("wait", "services", Services),
     ("logs", "services", Services),

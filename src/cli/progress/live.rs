@@ -61,7 +61,12 @@ impl Service {
     fn is_over(&self) -> bool {
         matches!(
             self.state,
-            ServiceState::Ready | ServiceState::Completed | ServiceState::Stopped | ServiceState::Failed | ServiceState::CrashLoop
+            ServiceState::Ready
+                | ServiceState::Completed
+                | ServiceState::Stopped
+                | ServiceState::Asleep
+                | ServiceState::Failed
+                | ServiceState::CrashLoop
         )
     }
 }

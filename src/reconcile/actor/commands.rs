@@ -26,6 +26,12 @@ impl Actor {
             Command::Services { names, verb, reply } => {
                 let _ = reply.send(self.services(&names, verb));
             }
+            Command::Sleep { names, reply } => {
+                let _ = reply.send(self.sleep(&names));
+            }
+            Command::Wake { names, why, reply } => {
+                let _ = reply.send(self.wake(&names, &why));
+            }
             Command::StopStarting { reply } => {
                 let _ = reply.send(self.stop_starting());
             }
@@ -101,6 +107,7 @@ impl Actor {
         self.record.goal = Goal::Up;
         self.record.subnet.get_or_insert(spec.subnet);
         self.record.stopped.retain(|stopped| alone.contains(stopped));
+        self.record.asleep.retain(|asleep| alone.contains(asleep));
         for name in replaced.iter().filter(|name| spec.services.get(*name).is_some_and(|service| service.container().is_some())) {
             if !self.record.moved.contains(name) {
                 self.record.moved.push(name.clone());
@@ -131,6 +138,7 @@ impl Actor {
         let what = if volumes { "`down --volumes` was requested" } else { "`down` was requested" };
         let cause = self.events.emit(NewEvent::new("environment.down-asked", what));
         self.record.goal = if volumes { Goal::DownWithVolumes } else { Goal::Down };
+        self.record.asleep.clear();
         self.save()?;
         self.state.goal = self.record.goal;
         let names: Vec<ServiceName> = self.state.services.keys().cloned().collect();
@@ -180,6 +188,9 @@ impl Actor {
             return Err(CommandError::NoService(unknown.to_string()));
         }
         let names: Vec<ServiceName> = if names.is_empty() { self.state.services.keys().cloned().collect() } else { names.to_vec() };
+        if verb != ServiceAction::Stop {
+            self.rouse(&names, "it is to run");
+        }
         for name in &names {
             let (kind, word) = match verb {
                 ServiceAction::Start => ("service.start-asked", "start"),
@@ -217,6 +228,7 @@ impl Actor {
                 }
                 ServiceAction::Stop => {
                     service.wanted = DesiredState::Stopped;
+                    self.record.asleep.retain(|asleep| asleep != name);
                     service.restart = None;
                     // One that has failed does not run either: its failure is no error any more.
                     service.life = match std::mem::replace(&mut service.life, Lifecycle::Absent) {

@@ -36,6 +36,8 @@ impl Actor {
             Outcome::Started(name, result) => self.started(&name, result, ended),
             Outcome::Settled(name, result) => self.settled(&name, result, ended),
             Outcome::Stopped(name, result) => self.stopped(&name, result),
+            Outcome::Frozen(name, result) => self.frozen(&name, result, ended),
+            Outcome::Thawed(name, result) => self.thawed(&name, result, ended),
             Outcome::Removed(name, result) => self.removed(&name, result),
             Outcome::Examined(name, evidence) => self.examined(&name, evidence, ended),
             Outcome::Swapped(name, swapped) => self.swapped(&name, swapped, ended),
@@ -193,7 +195,9 @@ impl Actor {
             let (instance, wanted) = (service.life.instance().cloned(), service.wanted);
             self.emit(name, "service.stop-failed", format!("cannot stop {name}: {error}"));
             match (instance, wanted) {
-                (Some(instance), DesiredState::Running | DesiredState::Stopped) => self.could_not_be_stopped(name, instance, &error),
+                (Some(instance), DesiredState::Running | DesiredState::Stopped | DesiredState::Asleep) => {
+                    self.could_not_be_stopped(name, instance, &error)
+                }
                 // It is removed next, by force.
                 (Some(instance), DesiredState::Gone) => self.set_life(name, Lifecycle::Idle(instance)),
                 (None, _) => {}
@@ -304,7 +308,7 @@ impl Actor {
         }
     }
 
-    fn operation_failed(&mut self, name: &ServiceName, what: &str, error: &OperationError) {
+    pub(super) fn operation_failed(&mut self, name: &ServiceName, what: &str, error: &OperationError) {
         if error.is_engine_gone() {
             self.engine_is_gone();
             self.finish(name);
@@ -342,6 +346,7 @@ impl Actor {
         service.moved = false;
         let forget = service.wanted == DesiredState::Gone && self.state.goal == Goal::Up;
         self.record.moved.retain(|moved| moved != name);
+        self.record.frozen.retain(|frozen| frozen != name);
         self.record.applied.remove(name);
         self.unsaved = true;
         if forget {

@@ -26,6 +26,7 @@ impl Actor {
                 service.moved = self.record.moved.contains(name);
                 service.wanted = match self.record.goal {
                     Goal::Up if self.record.stopped.contains(name) => DesiredState::Stopped,
+                    Goal::Up if self.record.asleep.contains(name) => DesiredState::Asleep,
                     Goal::Up => DesiredState::Running,
                     Goal::Down | Goal::DownWithVolumes => DesiredState::Gone,
                 };
@@ -56,6 +57,8 @@ impl Actor {
             EngineEventKind::OutOfMemory => {
                 self.emit(&name, "service.out-of-memory", format!("{name} ran out of memory"));
             }
+            // Its own operation reports it, once it is so.
+            EngineEventKind::Paused | EngineEventKind::Unpaused if service.freezes() => {}
             EngineEventKind::Paused => {
                 self.emit(&name, "service.paused", format!("{name} was paused"));
             }
@@ -82,7 +85,7 @@ impl Actor {
             Some(Operation::Stop | Operation::Remove | Operation::Image | Operation::Create) => return,
             // It may have ended before its start was answered; and one that is being examined may have been started again by
             // someone else.
-            Some(Operation::Start | Operation::Swap | Operation::Examine) => {
+            Some(Operation::Start | Operation::Swap | Operation::Examine | Operation::Freeze | Operation::Thaw) => {
                 service.meanwhile.get_or_insert(MissedEvent::Ended);
                 return;
             }
@@ -237,6 +240,14 @@ impl Actor {
             return;
         };
         match state {
+            ContainerState::Paused { .. } if self.record.frozen.contains(name) => {
+                let same = service.life.instance().is_some_and(|known| known.id == instance.id);
+                if !(same && matches!(service.life, Lifecycle::Frozen(..))) {
+                    self.effects.runtime.keep_output(service.made_from(), &instance);
+                    service.life = Lifecycle::Frozen(instance, None);
+                }
+            }
+            ContainerState::Running { .. } if matches!(service.life, Lifecycle::Frozen(..)) => service.life = Lifecycle::Running(instance),
             ContainerState::Running { .. } | ContainerState::Paused { .. } | ContainerState::Other(_) => {
                 let same = service.life.runs() && service.life.instance().is_some_and(|known| known.id == instance.id);
                 if !same {

@@ -37,7 +37,7 @@ fn phase(operation: Operation, service: &Service) -> Option<StartPhase> {
         Operation::Stop => Some(StartPhase::Stopped),
         Operation::Remove => Some(StartPhase::Removed),
         Operation::Swap => Some(StartPhase::Swapped),
-        Operation::Examine => None,
+        Operation::Examine | Operation::Freeze | Operation::Thaw => None,
     }
 }
 
@@ -76,6 +76,11 @@ fn too_long() -> OperationError {
 impl Actor {
     /// Starts whatever can be started now.
     pub(super) fn proceed(&mut self, now: Instant) {
+        let held_up = plan::asleep::held_up(&self.state);
+        if !held_up.is_empty() {
+            self.rouse(&held_up, "what depends on it is to start");
+            self.unsaved = true;
+        }
         for next in plan::next(&self.state, now) {
             match next {
                 Next::CreateNetwork => {
@@ -106,7 +111,7 @@ impl Actor {
             service.timeline.begin(phase, now());
         }
         let mut subject = self.subject_of(&name);
-        if matches!(operation, Operation::Stop | Operation::Remove | Operation::Examine) {
+        if matches!(operation, Operation::Stop | Operation::Freeze | Operation::Thaw | Operation::Remove | Operation::Examine) {
             subject.spec = self.state.services[&name].made_from().clone();
         }
         let effects = self.effects.clone();
@@ -161,6 +166,13 @@ impl Actor {
                     let stopped = tokio::time::timeout(LONGEST + grace, effects.stop(&subject)).await;
                     Outcome::Stopped(name, stopped.unwrap_or_else(|_| Err(too_long())))
                 });
+            }
+            Operation::Freeze => {
+                self.freeze_begins(&name);
+                self.start(Some(&name.clone()), async move { Outcome::Frozen(name, in_time(effects.freeze(&subject)).await) });
+            }
+            Operation::Thaw => {
+                self.start(Some(&name.clone()), async move { Outcome::Thawed(name, in_time(effects.thaw(&subject)).await) });
             }
             Operation::Remove => {
                 self.start(Some(&name.clone()), async move { Outcome::Removed(name, in_time(effects.remove(&subject)).await) });

@@ -21,6 +21,11 @@ impl Actor {
         if self.state.goal != Goal::Up {
             return Err(CommandError::NotUp);
         }
+        if self.state.services.get(name).is_some_and(|service| service.wanted == DesiredState::Asleep) {
+            // Its next client is to meet the new version.
+            self.rouse(std::slice::from_ref(name), "its files have changed");
+            self.unsaved = true;
+        }
         let Some(service) = self.state.services.get_mut(name) else { return Err(CommandError::NoService(name.to_string())) };
         if service.wanted != DesiredState::Running {
             return Ok(self.revision + 1);

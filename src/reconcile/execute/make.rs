@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use devenv_engine::{
-    ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile, VolumeCreate, launch,
+    BEHIND, ContainerCreate, CreatedAttachment, CreatedMount, EngineError, Labels, NetworkCreate, ObservedNetwork, UploadFile,
+    VolumeCreate, launch,
 };
-use devenv_spec::{ContainerSpec, MountSource, ServiceName, ServiceSpec, Sharing, Size, Workload};
+use devenv_spec::{ContainerSpec, MountSource, PublishedPort, ServiceName, ServiceSpec, Sharing, Size, Workload};
 use ipnet::Ipv4Net;
 
 use super::{Effects, OperationError, Subject, images::Fill, labels, mounted, network_name, networks};
@@ -229,7 +230,7 @@ impl Effects {
             user: container.user.clone(),
             environment,
             mounts,
-            ports: container.ports.clone(),
+            ports: published(container),
             network: first.network,
             aliases: first.aliases,
             address: first.address,
@@ -244,6 +245,15 @@ impl Effects {
             options: networks::with_host(container, record),
         })
     }
+}
+
+/// The daemon itself listens on the public ports of a container that may sleep.
+fn published(container: &ContainerSpec) -> Vec<PublishedPort> {
+    let mut ports = container.ports.clone();
+    for port in ports.iter_mut().filter(|port| container.fronted && port.is_local()) {
+        port.address = BEHIND.to_owned();
+    }
+    ports
 }
 
 /// The role of a container that runs a single command.

@@ -124,6 +124,21 @@ impl Effects {
         }
     }
 
+    /// Pauses the container of a service that is to sleep.
+    pub(crate) async fn freeze(&self, subject: &Subject) -> Result<(), OperationError> {
+        match &subject.instance {
+            Some(instance) => Ok(self.engine.pause(&instance.id).await?),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn thaw(&self, subject: &Subject) -> Result<(), OperationError> {
+        match &subject.instance {
+            Some(instance) => Ok(self.engine.unpause(&instance.id).await?),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) async fn signal(&self, subject: &Subject, signal: &str) -> Result<(), OperationError> {
         let Some(instance) = &subject.instance else { return Ok(()) };
         match &subject.spec.workload {

@@ -5,7 +5,7 @@ use devenv_spec::{ContainerSpec, OnDependencyRestart, Probe, Protocol, Published
 use super::*;
 use crate::reconcile::state::{Failure, Instance};
 
-fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
+pub(super) fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
     ServiceSpec {
         name: name.parse().unwrap(),
         kind: "container".into(),
@@ -22,6 +22,7 @@ fn spec(name: &str, depends_on: &[(&str, Condition)]) -> ServiceSpec {
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 5 },
         watch: Vec::new(),
         urls: IndexMap::new(),
+        sleep: None,
     }
 }
 

@@ -65,6 +65,7 @@ impl Project {
             stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
             restart: RestartPolicy { policy: RestartWhen::Always, attempts: 3 },
             urls: IndexMap::new(),
+            sleep: None,
         };
         let versions = Versions::new(directory.path().join("versions"), root);
         Self { directory, versions, spec }

@@ -21,7 +21,8 @@ impl TestDaemon {
         let late = Instant::now() + DEADLINE;
         loop {
             let statuses = self.ask(async |client| client.environments().await);
-            let is_moving = |status: &&Status| !matches!(status.phase, Phase::Ready | Phase::Absent | Phase::Stopped | Phase::Failed);
+            let is_moving =
+                |status: &&Status| !matches!(status.phase, Phase::Ready | Phase::Absent | Phase::Stopped | Phase::Asleep | Phase::Failed);
             let Some(moving) = statuses.iter().find(is_moving) else { return statuses };
             assert!(Instant::now() < late, "{} is still moving: {moving:?}", moving.instance);
             std::thread::sleep(Duration::from_millis(2));

@@ -64,6 +64,8 @@ impl TestDaemon {
             ["down", "--volumes"] => OperationRequest::Down(DownRequest { target, volumes: true }),
             ["start"] => OperationRequest::Start(services()),
             ["stop"] => OperationRequest::Stop(services()),
+            ["sleep"] => OperationRequest::Sleep(services()),
+            ["wake"] => OperationRequest::Wake(services()),
             ["reset"] => OperationRequest::Reset(services()),
             ["snapshot", "save", name] => OperationRequest::SnapshotSave(named(name)),
             ["snapshot", "remove", name] => OperationRequest::SnapshotRemove(named(name)),

@@ -100,7 +100,7 @@ class Status(_StatusRequired, total=False):
 
 
 # The state of an environment as a whole.
-Phase = Literal["starting", "stopping", "absent", "ready", "degraded", "failed", "stopped"]
+Phase = Literal["starting", "stopping", "absent", "ready", "degraded", "failed", "stopped", "asleep"]
 
 
 class _ServiceRequired(TypedDict):
@@ -131,7 +131,7 @@ class Service(_ServiceRequired, total=False):
 
 
 # The state of a service.
-ServiceState = Literal["pulling", "creating", "ready", "failed", "stopping", "stopped", "pending", "starting", "provisioning", "unhealthy", "crash-loop", "completed"]
+ServiceState = Literal["pulling", "creating", "ready", "failed", "stopping", "stopped", "pending", "starting", "provisioning", "unhealthy", "crash-loop", "completed", "asleep"]
 
 
 class Port(TypedDict):
@@ -222,7 +222,7 @@ class Operation(_OperationRequired, total=False):
     message: Optional[str]
 
 
-OperationKind = Literal["up", "down", "start", "stop", "restart", "init", "seed", "reset", "snapshot-save", "snapshot-restore", "snapshot-remove", "fork", "undo", "backup", "backup-restore", "import", "export", "build", "gc", "move", "rotate", "test", "lease"]
+OperationKind = Literal["up", "down", "start", "stop", "restart", "init", "seed", "reset", "snapshot-save", "snapshot-restore", "snapshot-remove", "fork", "undo", "backup", "backup-restore", "import", "export", "build", "gc", "move", "rotate", "sleep", "wake", "test", "lease"]
 
 
 OperationState = Literal["running", "succeeded", "failed", "waiting", "cancelled", "undone"]
@@ -1115,8 +1115,18 @@ class OperationRequestMove(TypedDict):
 OperationRequestTakeOver = TypedDict("OperationRequestTakeOver", {"take-over": "TakeOverRequest"})
 
 
+@final
+class OperationRequestSleep(TypedDict):
+    sleep: "ServicesRequest"
+
+
+@final
+class OperationRequestWake(TypedDict):
+    wake: "ServicesRequest"
+
+
 # One request for each sort of operation.
-OperationRequest = Union["OperationRequestUp", "OperationRequestDown", "OperationRequestStart", "OperationRequestStop", "OperationRequestRestart", "OperationRequestApply", "OperationRequestReset", "OperationRequestSnapshotSave", "OperationRequestSnapshotRestore", "OperationRequestSnapshotRemove", "OperationRequestFork", "OperationRequestUndo", "OperationRequestBackup", "OperationRequestBackupRestore", "OperationRequestImport", "OperationRequestExport", "OperationRequestBuild", "OperationRequestGc", "OperationRequestMove", "OperationRequestTakeOver"]
+OperationRequest = Union["OperationRequestUp", "OperationRequestDown", "OperationRequestStart", "OperationRequestStop", "OperationRequestRestart", "OperationRequestApply", "OperationRequestReset", "OperationRequestSnapshotSave", "OperationRequestSnapshotRestore", "OperationRequestSnapshotRemove", "OperationRequestFork", "OperationRequestUndo", "OperationRequestBackup", "OperationRequestBackupRestore", "OperationRequestImport", "OperationRequestExport", "OperationRequestBuild", "OperationRequestGc", "OperationRequestMove", "OperationRequestTakeOver", "OperationRequestSleep", "OperationRequestWake"]
 
 
 class _DownRequestRequired(TypedDict):

@@ -242,8 +242,8 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: im
         };
         match &publishing.reach {
             // The host's loopback is not this container's: the daemon listens on the container's own.
-            Reach::Beside if port.address == "127.0.0.1" => continue,
-            Reach::Elsewhere { .. } if port.address == "127.0.0.1" => publish("0.0.0.0"),
+            Reach::Beside if is_local(&port.address) => continue,
+            Reach::Elsewhere { .. } if is_local(&port.address) => publish("0.0.0.0"),
             Reach::Here | Reach::Beside | Reach::Elsewhere { .. } => publish(&port.address),
         }
         if publishing.dual_stack && publishing.reach == Reach::Here && port.address == "127.0.0.1" && is_free_at_six(port.host) {
@@ -251,6 +251,10 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: im
         }
     }
     map
+}
+
+fn is_local(address: &str) -> bool {
+    ["127.0.0.1", crate::BEHIND].contains(&address)
 }
 
 /// Mounts of paths that only the engine's older form can express: it creates the path, and labels it.
@@ -340,6 +344,9 @@ mod tests {
         assert_eq!(publish("127.0.0.1", true, elsewhere()), ["0.0.0.0"]);
         assert_eq!(publish("127.0.0.1", true, Reach::Beside), Vec::<String>::new());
         assert_eq!(publish("0.0.0.0", true, Reach::Beside), ["0.0.0.0"]);
+        assert_eq!(publish(crate::BEHIND, true, elsewhere()), ["0.0.0.0"]);
+        assert_eq!(publish(crate::BEHIND, true, Reach::Beside), Vec::<String>::new());
+        assert_eq!(addresses(crate::BEHIND, true), [crate::BEHIND]);
         assert_eq!(addresses("127.0.0.1", true), ["127.0.0.1", "::1"]);
         assert_eq!(addresses("127.0.0.1", false), ["127.0.0.1"]);
         assert_eq!(addresses("0.0.0.0", true), ["0.0.0.0"]);

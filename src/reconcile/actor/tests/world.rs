@@ -348,5 +348,6 @@ pub(super) fn service(name: &str, needs: &[&str]) -> ServiceSpec {
         stop: Stop { signal: "SIGTERM".into(), grace: Duration::from_secs(10) },
         restart: RestartPolicy { policy: RestartWhen::Always, attempts: 3 },
         urls: IndexMap::new(),
+        sleep: None,
     }
 }
