@@ -9,6 +9,9 @@ use devenv_api::{ApiError, ErrorCode};
 use devenv_engine::EngineError;
 
 pub(crate) fn no_engine(error: &EngineError) -> ApiError {
+    if let Some(full) = full_engine_disk(&error.to_string()) {
+        return full;
+    }
     ApiError::new(ErrorCode::NoEngine, error.to_string()).hint("run `devenv doctor` to check the engine")
 }
 
@@ -34,7 +37,21 @@ pub(crate) fn failed(code: ErrorCode, error: &dyn std::error::Error) -> ApiError
              `devenv gc --all` and `docker system prune` remove what is not needed",
         );
     }
-    ApiError::new(code, describe(error))
+    let text = describe(error);
+    full_engine_disk(&text).unwrap_or_else(|| ApiError::new(code, text))
+}
+
+/// If the text is that of an engine, or of a program in a container, whose disk is full: the error for it. It may be another disk than
+/// that of devenv's files, or on another machine.
+fn full_engine_disk(text: &str) -> Option<ApiError> {
+    let words = ["no space left on device", "disk quota exceeded"];
+    let lower = text.to_ascii_lowercase();
+    words.iter().any(|words| lower.contains(words)).then(|| {
+        ApiError::new(ErrorCode::Failed, format!("the disk of the container engine is full: {text}")).hint(
+            "nothing was lost: free space there and run the command again; `docker system df` shows what uses it, `devenv gc --all` and \
+             `docker system prune` remove what is not needed",
+        )
+    })
 }
 
 fn is_full_disk(error: &dyn std::error::Error) -> bool {

@@ -8,8 +8,14 @@ use devenv_engine::Engine;
 
 use crate::{daemon, paths::Paths};
 
-/// Runs a daemon in these directories until it is stopped. `announce` is called once, when it serves or has failed to start.
-pub async fn run(engine: Arc<dyn Engine>, state: &Path, runtime: &Path, announce: impl FnOnce(Announcement)) -> Result<(), ApiError> {
+/// Runs a daemon in these directories until it is stopped. `steady` is how long a service without a probe must run until it is ready.
+/// `announce` is called once, when it serves or has failed to start.
+pub async fn run(
+    engine: Arc<dyn Engine>,
+    (state, runtime): (&Path, &Path),
+    steady: Duration,
+    announce: impl FnOnce(Announcement),
+) -> Result<(), ApiError> {
     let paths = Paths { state: state.to_owned(), runtime: runtime.to_owned(), config: state.to_owned() };
-    daemon::run(daemon::Options { paths, context: None, engine: Some(engine), steady: Duration::ZERO }, announce).await
+    daemon::run(daemon::Options { paths, context: None, engine: Some(engine), steady }, announce).await
 }

@@ -172,10 +172,36 @@ pub(super) fn plan(plan: &Plan) -> String {
     if !plan.host_powers.is_empty() {
         let _ = write!(text, "\n{}:\n{}", paint(BOLD, "host powers"), super::powers::listed(&plan.host_powers.iter().collect::<Vec<_>>()));
     }
+    for entry in &plan.scripts {
+        let _ = write!(text, "\n{}", script(entry));
+    }
     for name in &plan.overridden {
         let _ = write!(text, "\n{}", overridden(name));
     }
     text
+}
+
+/// What `up` does about a script that is not applied as it is now.
+fn script(entry: &LedgerEntry) -> String {
+    let LedgerEntry { path, service, .. } = entry;
+    let does = match entry.state {
+        LedgerState::Changed => return format!("{}: {}", paint(WARN, "drift"), changed_script(entry)),
+        LedgerState::Interrupted => {
+            format!("was applied to {service} only in part, and is not applied again unless you choose: see `devenv ledger`")
+        }
+        LedgerState::Failed => format!("failed in {service}, and is applied again"),
+        LedgerState::Pending | LedgerState::Applied => format!("is applied to {service}"),
+    };
+    format!("{}: {path} {does}", paint(BOLD, "script"))
+}
+
+/// What becomes of a script that has changed since it was applied.
+pub(super) fn changed_script(entry: &LedgerEntry) -> String {
+    format!(
+        "{0} has changed since it was applied to {1}, and is not applied again: `devenv reset {1}` starts over with it, \
+         `devenv ledger accept {0}` keeps the data",
+        entry.path, entry.service
+    )
 }
 
 fn overridden(name: &str) -> String {
@@ -283,6 +309,20 @@ mod tests {
         };
         let plan = plan(&Plan {
             steps: vec![step("db", Action::Recreate, Consequence::DataLoss), step("cache", Action::None, Consequence::None)],
+            scripts: [("1.sql", LedgerState::Changed), ("2.sql", LedgerState::Pending)]
+                .map(|(path, state)| LedgerEntry {
+                    service: "db".to_owned(),
+                    database: None,
+                    path: path.to_owned(),
+                    checksum: String::new(),
+                    mode: devenv_api::LedgerMode::Once,
+                    state,
+                    applied_at: None,
+                    duration_ms: None,
+                    rows: None,
+                    error: None,
+                })
+                .to_vec(),
             host_powers: vec![devenv_api::HostPower {
                 service: "api".to_owned(),
                 power: devenv_api::PowerKind::Process,
@@ -296,6 +336,8 @@ mod tests {
         cache    none      none         settings.shared_buffers changed
         host powers:
           api runs on this machine: npm start
+        drift: 1.sql has changed since it was applied to db, and is not applied again: `devenv reset db` starts over with it, `devenv ledger accept 1.sql` keeps the data
+        script: 2.sql is applied to db
         override: the profile replaces DATABASE_URL, which may not lead to this environment
         ");
     }

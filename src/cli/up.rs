@@ -129,11 +129,7 @@ async fn up(arguments: &Options, session: &Session) -> Result<Client, Failure> {
     session.printer.result(&status, || text(&status))?;
     session.printer.flush()?;
     for changed in &status.drift {
-        session.printer.say(format_args!(
-            "warning: {0} has changed since it was applied to {1}, and is not applied again: `devenv reset {1}` starts over with it, \
-             `devenv ledger accept {0}` keeps the data",
-            changed.path, changed.service
-        ));
+        session.printer.say(format_args!("warning: {}", table::changed_script(changed)));
     }
     if let Some(elapsed) = status.elapsed_ms {
         // Others may have failed: it is not about them.

@@ -88,7 +88,8 @@ impl Environments {
         match self.find(target) {
             Some(environment) => {
                 let rebuilds = builds::reasons(environment.runtime.builds().directory(), &files);
-                Ok(environment.handle.preview(spec, rebuilds).await?)
+                let scripts = environment.due_scripts(&spec).await;
+                Ok(Plan { scripts, ..environment.handle.preview(spec, rebuilds).await? })
             }
             None => Ok(crate::reconcile::preview_new(&spec)),
         }

@@ -36,6 +36,17 @@ impl Environment {
         ledger.entries.into_iter().filter(|entry| entry.state == LedgerState::Changed).collect()
     }
 
+    /// The scripts and data sets of this spec that are not applied as they are now, as far as the ledger of the data is known.
+    pub(crate) async fn due_scripts(&self, spec: &EnvironmentSpec) -> Vec<LedgerEntry> {
+        let mut due = Vec::new();
+        for set in spec.services.values().filter_map(|service| service.scripts.as_ref()) {
+            // The next `up` reports a file that cannot be read now.
+            due.extend(self.runtime.ledger(set).await.unwrap_or_default());
+        }
+        due.retain(|entry| entry.state != LedgerState::Applied);
+        due
+    }
+
     /// Applies the pending scripts (or data sets) of the named services, in the profile's order. Calls
     /// `may_go_on` between two services.
     pub(crate) async fn apply(

@@ -156,7 +156,7 @@ mod tests {
             let (environments, _) = environments_on(directory.path(), &stop, engine.clone());
             let environment = environments.ensure(&target("one")).unwrap();
             let revision = environment.handle.up(spec(environment.id.clone())).await.unwrap();
-            let view = environment.handle.until_up(revision).await.unwrap();
+            let view = environment.handle.until_up(revision, &[]).await.unwrap();
             assert_eq!(view.status.phase, devenv_api::Phase::Ready, "{:?}", view.status);
             engine.delay(call, DAY * 365);
             if call == "remove_container" {
@@ -230,7 +230,7 @@ mod tests {
         // The references of clients that wait, follow, or hold a lease.
         let (handle, events, ended) = (environment.handle.clone(), environment.handle.events.subscribe(), environment.ended());
         let faults = environment.faults.clone();
-        let waits = tokio::spawn(async move { handle.until_up(u64::MAX).await.map(drop) });
+        let waits = tokio::spawn(async move { handle.until_up(u64::MAX, &[]).await.map(drop) });
         drop(environment);
         assert!(former.get().is_ok(), "the registry owns it");
         environments.forget(&id).await.unwrap();

@@ -17,7 +17,7 @@ use super::{
     Context, Prepared, Work,
     backup::{ability, counted},
     copy::{digest, same},
-    ready::failures_of,
+    ready::Concerned,
     replacement::{Replacement, backup_error, only_volume, site},
     volume_files,
 };
@@ -66,6 +66,8 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
         }
         parts.push(Part { saved, service, ability });
     }
+    let touched: Vec<ServiceName> = parts.iter().map(|part| part.service.name.clone()).collect();
+    let concerned = Concerned::of(environment, &touched);
     let mut replacement = Replacement::begin(context, environment).await?;
     let mut compared = Vec::new();
     for part in &parts {
@@ -73,7 +75,7 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
     }
     let revision = replacement.put_in_place("restore").await?;
     if let Some(revision) = revision {
-        until_up(context, environment, revision).await?;
+        until_up(context, &concerned, revision).await?;
     }
     for part in &parts {
         if let Some(after) = part.after(context, environment).await? {
@@ -85,12 +87,10 @@ async fn restore(context: &Context, environment: &Environment, backups: &Backups
     Ok(json!(Restored { backup: wanted.id, verified, services: compared, elapsed_ms: began.elapsed().as_millis() as u64 }))
 }
 
-/// Waits until all services run on their new volumes.
-pub(super) async fn until_up(context: &Context, environment: &Environment, revision: u64) -> Result<(), ApiError> {
-    let Ok(view) = context.unless_cancelled(environment.handle.until_up(revision)).await else {
-        return Err(context.cancelled("the restored data is in place, and services keep starting on it"));
-    };
-    failures_of(&view?, &[]).map_err(|error| {
+/// Waits until the services that are concerned run on their new volumes.
+pub(super) async fn until_up(context: &Context, concerned: &Concerned<'_>, revision: u64) -> Result<(), ApiError> {
+    let left = "the restored data is in place, and services keep starting on it";
+    concerned.until_up(context, revision, left).await?.map(drop).map_err(|error| {
         let message = format!("the restored data is in place, and not every service is ready on it: {}", error.message);
         ApiError::new(ErrorCode::Failed, message)
             .hint("see `devenv why` and `devenv logs`; to bring the previous data back, run `devenv down` and `devenv undo`")

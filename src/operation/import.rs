@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{
     Context, Prepared, Work, backup,
     backup_restore::until_up,
+    ready::Concerned,
     replacement::{Replacement, backup_error, site},
     transfer::{manifest, service, targets, transfers_of, unsupported},
     volume_files,
@@ -194,11 +195,12 @@ impl Import<'_> {
     async fn fill_volume(&self, restore: &dyn VolumeRestore, file: &Path) -> Result<Compared, ApiError> {
         let (context, environment) = (self.context, self.environment);
         let record = environment.handle.record().await?;
+        let concerned = Concerned::of(environment, std::slice::from_ref(&self.service.name));
         let mut replacement = Replacement::begin(context, environment).await?;
         let (held, volume) = replacement.new_volume(&self.service.name).await?;
         volume_files::put_dump(context, &record, &held, &volume, (restore.file(), file)).await?;
         if let Some(revision) = replacement.put_in_place("import").await? {
-            until_up(context, environment, revision).await?;
+            until_up(context, &concerned, revision).await?;
         }
         let instance = environment.instance(&self.service.name)?;
         let site = site(context.environments(), environment, self.service, &instance.id);

@@ -37,6 +37,12 @@ impl<'a> Concerned<'a> {
 
     /// Waits until they are as requested and returns the environment's status. `left` describes the state after a cancelled wait.
     pub(super) async fn until_ready(&self, context: &Context, revision: u64, left: &str) -> Result<Status, ApiError> {
+        let view = self.until_up(context, revision, left).await??;
+        Ok(with_time(context, view.status))
+    }
+
+    /// As above. The inner error is that of services that are not ready.
+    pub(super) async fn until_up(&self, context: &Context, revision: u64, left: &str) -> Result<Result<View, ApiError>, ApiError> {
         let handle = &self.environment.handle;
         let spec = handle.record().await?.spec;
         let needed = spec.iter().flat_map(|spec| spec.services.values()).filter(|service| !service.optional);
@@ -45,10 +51,9 @@ impl<'a> Concerned<'a> {
             [] => Vec::new(),
             apart => needed.map(|service| service.name.clone()).filter(|name| !apart.contains(name)).collect(),
         };
-        let Ok(view) = context.unless_cancelled(handle.until_up_of(revision, &names)).await else { return Err(context.cancelled(left)) };
+        let Ok(view) = context.unless_cancelled(handle.until_up(revision, &names)).await else { return Err(context.cancelled(left)) };
         let view = view?;
-        ready_or_failed(&view, &names)?;
-        Ok(with_time(context, view.status))
+        Ok(ready_or_failed(&view, &names).map(|()| view))
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     environment::{Environment, Environments},
-    error::{describe, no_engine},
+    error::{describe, failed, no_engine},
     operation_store::{ServerDatabases, Step},
     reconcile::labels,
     store::Record,
@@ -196,7 +196,7 @@ pub(super) fn site<'a>(
 }
 
 pub(super) fn backup_error(error: &BackupError) -> ApiError {
-    ApiError::new(ErrorCode::Failed, describe(error))
+    failed(ErrorCode::Failed, error)
 }
 
 fn unchanged(error: &BackupError) -> ApiError {

@@ -66,7 +66,7 @@ async fn up(context: &Context, request: UpRequest, limit: Option<Duration>) -> R
         let revision = environment.handle.up_beside(spec.clone(), replaced, alone.clone()).await?;
         context.commit(Vec::new()).await?;
         environment.reloader.watch(&spec).await;
-        Ok::<_, ApiError>(environment.handle.until_up_of(revision, &needed).await?)
+        Ok::<_, ApiError>(environment.handle.until_up(revision, &needed).await?)
     };
     let brought_up = context.unless_cancelled(in_time(context.time_left(), bring_up)).await;
     let Ok(brought_up) = brought_up else { return Err(stop_coming_up(context, &environment).await) };

@@ -98,6 +98,8 @@ pub(crate) trait ServiceRuntime: Send + Sync + 'static {
     /// Ends the process of one start, once its open requests have been answered.
     async fn retire_process(&self, spec: &ServiceSpec, run: u32) -> Result<(), String>;
 
+    /// The running version is stored as one that became ready, if its readiness has been seen and not only been confirmed yet.
+    fn confirm_version(&self, service: &ServiceName, run: u32);
     /// From now on the last version that became ready is started, instead of the current files. Returns the number of its run, if
     /// there is one.
     fn fall_back(&self, spec: &ServiceSpec) -> Option<u32>;

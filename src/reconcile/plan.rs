@@ -211,7 +211,7 @@ pub(crate) fn preview(
             steps.push(step(name, Action::Remove, Consequence::None, "the profile no longer contains it; its data is kept"));
         }
     }
-    Plan { steps, host_powers: Vec::new(), overridden: Vec::new() }
+    Plan { steps, host_powers: Vec::new(), overridden: Vec::new(), scripts: Vec::new() }
 }
 
 /// The same for an environment without resources.

@@ -255,6 +255,11 @@ impl Service {
         self.spec.sleep.is_some_and(|sleep| sleep.mode == SleepMode::Freeze)
     }
 
+    /// Its program is up, and what remains of its start is to provision it or to see that it stays up.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.provisioning && self.operation == Some(Operation::Settle) && self.restart.is_none()
+    }
+
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.life {
             Lifecycle::Failed(_, failure)

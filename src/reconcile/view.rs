@@ -25,6 +25,8 @@ pub(crate) struct View {
     pub(crate) metrics_address: Option<SocketAddrV4>,
     /// Services that do not continue by themselves: those that are as requested, and those that failed for good.
     pub(crate) settled: HashSet<ServiceName>,
+    /// Services that have answered in their current start and are not ready yet.
+    answered: HashSet<ServiceName>,
     pub(crate) failures: Vec<FailedService>,
     /// Services that should run and cannot start, because a dependency cannot become ready by itself.
     pub(crate) blocked: Vec<BlockedService>,
@@ -98,6 +100,7 @@ impl View {
             status,
             metrics_address: record.spec.as_ref().and_then(|spec| spec.metrics_address),
             settled: state.services.iter().filter(|(_, service)| service.settled()).map(|(name, _)| name.clone()).collect(),
+            answered: state.services.iter().filter(|(_, service)| service.has_answered()).map(|(name, _)| name.clone()).collect(),
             failures: state
                 .services
                 .iter()
@@ -134,6 +137,11 @@ impl View {
         self.revision += 1;
         self.status.phase = Phase::Failed;
         self.stuck = Some("its task in the daemon ended by a bug; `daemon.log` in the state directory says which".to_owned());
+    }
+
+    /// Whether its program is done with starting, as far as it can be seen: what it writes from now on it writes while it runs.
+    pub(crate) fn has_started(&self, name: &ServiceName) -> bool {
+        self.settled.contains(name) || self.answered.contains(name)
     }
 
     pub(crate) fn has_settled(&self, name: &ServiceName) -> bool {

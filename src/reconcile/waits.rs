@@ -30,13 +30,8 @@ impl Handle {
         }
     }
 
-    /// Waits until every service is as requested or cannot get there; the view contains the failures.
-    pub(crate) async fn until_up(&self, revision: u64) -> Result<View, CommandError> {
-        self.until_up_of(revision, &[]).await
-    }
-
-    /// As [`Self::until_up`], for the named services (all, if none is named): what others do does not matter.
-    pub(crate) async fn until_up_of(&self, revision: u64, names: &[ServiceName]) -> Result<View, CommandError> {
+    /// Waits until the named services (all, if none is named) are as requested or cannot get there; the view contains the failures.
+    pub(crate) async fn until_up(&self, revision: u64, names: &[ServiceName]) -> Result<View, CommandError> {
         self.until_or_quiet(revision, |view| {
             let given_up = view.stuck.is_some() || view.failures_of(names).next().is_some() || view.blocked_of(names).next().is_some();
             let are_over = if names.is_empty() { view.all_settled() } else { names.iter().all(|name| view.is_over(name.as_str())) };

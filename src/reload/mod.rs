@@ -281,7 +281,7 @@ impl Task {
         let Some(watching) = &self.watching else { return };
         for spec in &watching.services {
             let waits = view.blocked_by(spec.name.as_str()).is_some();
-            let works = self.services.contains_key(&spec.name) || !(waits || view.has_settled(&spec.name));
+            let works = self.services.contains_key(&spec.name) || !(waits || view.has_started(&spec.name));
             if works && self.working.insert(spec.name.clone()) {
                 watching.watcher.work_begins(spec.name.as_str(), Some(&self.tools.marker(&spec.name)));
             } else if !works && self.working.remove(&spec.name) {

@@ -6,6 +6,7 @@ pub(crate) mod host_processes;
 mod image_names;
 pub(crate) mod images;
 pub(crate) mod inherited;
+mod keeping;
 mod ledger;
 mod log_collector;
 pub(crate) mod loop_devices;
@@ -22,7 +23,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -34,7 +35,7 @@ use devenv_kinds::{
 };
 use devenv_logs::{Logs, Query};
 use devenv_secrets::{Vault, tls};
-use devenv_spec::{ImageBuild, OfKind, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload};
+use devenv_spec::{ImageBuild, OfKind, Probe, Reaction, ServiceName, ServiceSpec, Size, WatchRule, Workload};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -189,32 +190,6 @@ impl EnvironmentRuntime {
             lines: lines_of(&self.logs, &spec.name, instance.run),
         }
     }
-
-    /// Keeps the files of a version that has just become ready.
-    async fn keep_version(&self, spec: &ServiceSpec, instance: &Instance) {
-        let run = instance.run;
-        let started = match &spec.workload {
-            Workload::Process(_) => self.processes.started_at(&spec.name),
-            // Its files were copied into it, so it has these; newer ones follow.
-            Workload::Container(_) => Some(SystemTime::now()),
-        };
-        if let Some(started) = started {
-            self.blocking(spec, move |versions, spec| versions.keep(spec, run, started)).await;
-        }
-    }
-
-    /// `None` if it panicked, or the disk does not answer; both are logged.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        spec: &ServiceSpec,
-        work: impl FnOnce(&Versions, &ServiceSpec) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (versions, name, spec) = (self.versions.clone(), &spec.name, spec.clone());
-        // Only rules name files of the project.
-        let places = if spec.watch.is_empty() { Vec::new() } else { vec![self.project.clone()] };
-        let done = devenv_files::read_in_time(places, move || work(&versions, &spec)).await;
-        done.inspect_err(|error| tracing::warn!(%error, service = %name, "Cannot look at the files of a version.")).ok()
-    }
 }
 
 #[async_trait]
@@ -242,7 +217,10 @@ impl ServiceRuntime for EnvironmentRuntime {
         if let Err(reason) = ReadinessCheck::new(self, spec, instance, news).make_up_for_provisioning().await {
             return reason;
         }
-        self.keep_version(spec, instance).await;
+        // With a log probe that was done before.
+        if !matches!(spec.probe, Probe::Log { .. }) {
+            self.keep_version(spec, instance).await;
+        }
         let cx = self.context(spec, instance);
         let probe = spec.proof.as_ref().unwrap_or(&spec.probe).behind(&self.processes.ports(&spec.name, instance.run));
         probe::watchful(&probe, &cx).await.to_string()
@@ -314,6 +292,12 @@ impl ServiceRuntime for EnvironmentRuntime {
                 stopped
             }
         }
+    }
+
+    fn confirm_version(&self, service: &ServiceName, run: u32) {
+        let (versions, service) = (self.versions.clone(), service.clone());
+        // As below.
+        blocking::in_place_within(FALLS_BACK_WITHIN, move || versions.confirm(&service, run));
     }
 
     fn fall_back(&self, spec: &ServiceSpec) -> Option<u32> {

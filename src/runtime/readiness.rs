@@ -3,7 +3,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use devenv_kinds::{
@@ -26,6 +26,9 @@ const DOUBT: Duration = Duration::from_millis(100);
 /// A service without a probe is ready once it has run for this long. The guide names it.
 pub(crate) const STEADY: Duration = Duration::from_secs(1);
 
+/// With a log probe, this part of [`STEADY`] is how long it has to run after the matching line. The guide names it.
+const HOLDS: u32 = 4;
+
 /// How late the end of a program may be reported: a process is given time to end what it left behind.
 const END_REPORTED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -38,6 +41,8 @@ pub(crate) struct ReadinessCheck<'a> {
     probe: Probe,
     cx: ProbeContext,
     began: Instant,
+    /// The same by the clock of the file system.
+    began_at: SystemTime,
 }
 
 impl<'a> ReadinessCheck<'a> {
@@ -48,7 +53,8 @@ impl<'a> ReadinessCheck<'a> {
         news: &'a mpsc::UnboundedSender<NewEvent>,
     ) -> Self {
         let probe = spec.probe.behind(&runtime.processes.ports(&spec.name, instance.run));
-        Self { runtime, spec, instance, news, probe, cx: runtime.context(spec, instance), began: Instant::now() }
+        let cx = runtime.context(spec, instance);
+        Self { runtime, spec, instance, news, probe, cx, began: Instant::now(), began_at: SystemTime::now() }
     }
 
     /// Proves it.
@@ -83,9 +89,19 @@ impl<'a> ReadinessCheck<'a> {
     }
 
     /// A port may be answered by what the program has left behind, and a line or a while may have come before its end, which is
-    /// reported a little later. Only the protocol of a server proves that it is the server that answers.
+    /// reported a little later: the last words of many programs quote the line of their source that logs the expected text. Only the
+    /// protocol of a server proves that it is the server that answers.
     async fn still_runs(&self) -> Result<(), Evidence> {
+        let has_logged = matches!(self.probe, Probe::Log { .. });
+        if has_logged {
+            // A change of its files in the meantime must find this version stored. The program's end ends this wait.
+            let keep = self.runtime.propose_version(self.spec, self.instance, self.began_at);
+            futures_util::join!(keep, tokio::time::sleep(self.runtime.steady / HOLDS));
+        }
         if matches!(self.probe, Probe::OfKind(_)) || self.runtime.runs(self.spec, self.instance).await {
+            if has_logged {
+                self.runtime.confirm_proposed(self.spec, self.instance).await;
+            }
             return Ok(());
         }
         // The report ends this wait.

@@ -2,7 +2,8 @@
 //! does not become ready.
 //!
 //! Theory of operation. A version consists of the files that the service's rules watch and, if a rule builds, those that its command
-//! names. They are copied once the version is ready, if nothing changed since its start; otherwise it is unknown what it read.
+//! names. They are copied once the version is ready, if nothing changed since its start; otherwise it is unknown what it read. A version
+//! whose readiness is only to be confirmed is copied already, and kept when it is.
 //! A fallback writes a mark that lists the files. While the mark exists and the files match it, starts use the
 //! kept version: in a tree that mirrors the project, in which the kept files are real and everything else links to
 //! the project.
@@ -39,9 +40,12 @@ const BYTES: u64 = 256 * 1024 * 1024;
 /// What a running program writes beside its own files, by name and time: a link would mix up two versions.
 const CACHES: [&str; 1] = ["__pycache__"];
 
-/// In a service's directory: the version, the next one while it is being copied, and the mark.
+/// In a service's directory: the version, the next one while it is being copied, one whose readiness is not confirmed yet, the former one
+/// until it is removed, and the mark.
 const KEPT: &str = "version";
 const NEXT: &str = "next";
+const PROPOSED: &str = "proposed";
+const FORMER: &str = "former";
 const MARK: &str = "fallen-back";
 /// In a version's directory.
 const MANIFEST: &str = "version.json";
@@ -83,8 +87,8 @@ impl Versions {
         Self { directory, project, lock: Mutex::default() }
     }
 
-    /// Keeps the version that the service runs, which has been ready since `started`. Blocks.
-    pub(crate) fn keep(&self, spec: &ServiceSpec, run: u32, started: SystemTime) {
+    /// Copies the version that the service has run since `started`, to be kept once [`Self::confirm`] is called. Blocks.
+    pub(crate) fn propose(&self, spec: &ServiceSpec, run: u32, started: SystemTime) {
         if !is_kept(spec) || self.mark(&spec.name).exists() {
             return;
         }
@@ -99,6 +103,21 @@ impl Versions {
                 remove(&self.of(&spec.name));
             }
         }
+    }
+
+    /// Keeps the version that was proposed for this run, if any: it is ready. Blocks.
+    pub(crate) fn confirm(&self, service: &ServiceName, run: u32) {
+        let _guard = self.lock();
+        let [kept, proposed, former] = [KEPT, PROPOSED, FORMER].map(|name| self.of(service).join(name));
+        if manifest(&proposed).is_none_or(|manifest| manifest.run != run) {
+            return;
+        }
+        remove(&former);
+        let _ = fs::rename(&kept, &former);
+        if let Err(error) = fs::rename(&proposed, &kept) {
+            tracing::warn!(%error, %service, "Cannot keep the copy of a version.");
+        }
+        remove(&former);
     }
 
     /// From now on the kept version is started. Returns the number of its run, if there is one. Blocks.
@@ -196,7 +215,7 @@ impl Versions {
         }
         let former = self.manifest(&spec.name).filter(|former| former.base == base);
         let directory = self.of(&spec.name);
-        let (kept, next) = (directory.join(KEPT), directory.join(NEXT));
+        let [kept, next, proposed] = [KEPT, NEXT, PROPOSED].map(|name| directory.join(name));
         remove(&next);
         store::create_private(&next.join(TREE)).map_err(io::Error::other)?;
         for (below, stamp) in &stamps {
@@ -215,8 +234,8 @@ impl Versions {
         }
         let manifest = Manifest { run, spec: spec.hash(), base, files: Stamps(stamps) };
         fs::write(next.join(MANIFEST), serde_json::to_vec(&manifest).map_err(io::Error::other)?)?;
-        remove(&kept);
-        fs::rename(&next, &kept)?;
+        remove(&proposed);
+        fs::rename(&next, &proposed)?;
         Ok(())
     }
 
@@ -285,7 +304,7 @@ impl Versions {
     }
 
     fn manifest(&self, service: &ServiceName) -> Option<Manifest> {
-        serde_json::from_slice(&fs::read(self.of(service).join(KEPT).join(MANIFEST)).ok()?).ok()
+        manifest(&self.of(service).join(KEPT))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ServiceName>> {
@@ -319,6 +338,10 @@ impl Manifest {
             }
         }
     }
+}
+
+fn manifest(directory: &Path) -> Option<Manifest> {
+    serde_json::from_slice(&fs::read(directory.join(MANIFEST)).ok()?).ok()
 }
 
 /// Whether a version can prove itself, and may have to be started again later.

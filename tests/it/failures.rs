@@ -39,10 +39,12 @@ fn a_service_that_had_failed_before_does_not_fail_what_replaces_the_data_of_othe
     let daemon = world.start();
     daemon.expect(0, "up five");
     daemon.expect(0, "snapshot save one");
+    daemon.write_data("default", "yes");
+    daemon.expect(0, "backup");
     let service = |name: &str| daemon.status("default").services.into_iter().find(|service| service.name == name).unwrap();
     daemon.engine.exit(service("bad").container.as_ref().unwrap(), 1);
     until("it has failed", || service("bad").state == ServiceState::Failed);
-    for line in ["reset db", "undo", "snapshot restore one"] {
+    for line in ["reset db", "undo", "snapshot restore one", "backup restore latest"] {
         daemon.expect(0, line);
         assert!(["db", "cache", "api"].iter().all(|name| service(name).state == ServiceState::Ready), "{line}");
         assert_eq!(service("bad").state, ServiceState::Failed, "{line}");

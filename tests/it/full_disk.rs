@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use devenv_engine::EngineError;
+
 use crate::world::{World, until};
 
 /// A small file system of its own; unmounted when it is dropped.
@@ -79,4 +81,28 @@ fn a_full_disk_is_named_loses_nothing_and_stops_nothing_once_there_is_space() {
     daemon.expect(0, "down --all --volumes");
     drop(daemon);
     drop(disk);
+}
+
+#[test]
+fn a_full_disk_of_the_engine_is_named_with_what_to_remove() {
+    let world = World::new();
+    let daemon = world.up();
+    let full = || EngineError::Refused {
+        action: "do it".to_owned(),
+        status: 500,
+        message: "write /var/lib/docker/tmp/x: no space left on device".to_owned(),
+    };
+    for (call, line) in [
+        ("create_volume", "snapshot save one"),
+        ("create_volume", "fork copy"),
+        ("create_container", "up shop --force-recreate"),
+        ("start", "restart db"),
+    ] {
+        daemon.engine.fail_next(call, full());
+        let refused = daemon.expect(1, line);
+        let named = ["the disk of the container engine is full", "docker system df", "devenv gc --all"];
+        assert!(named.iter().all(|words| refused.stderr.contains(words)), "{line}: {}", refused.stderr);
+        daemon.run("up shop");
+    }
+    assert_eq!((daemon.phase().as_str(), daemon.data("default")), ("ready", vec!["yes".to_owned(); 2]));
 }

@@ -19,6 +19,7 @@ mod full_disk;
 mod golden;
 mod held;
 mod hostile_disk;
+mod log_probes;
 mod panics;
 mod relocated;
 mod runners;

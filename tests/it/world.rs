@@ -18,6 +18,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use devenv_engine::{
@@ -129,6 +130,11 @@ impl World {
     /// Starts a daemon. Returns when it serves.
     pub(crate) fn start(&self) -> TestDaemon {
         TestDaemon::start(self.engine.clone(), self.root(), &self.project())
+    }
+
+    /// Starts a daemon with which a service without a probe must run for this long until it is ready.
+    pub(crate) fn start_steady(&self, steady: Duration) -> TestDaemon {
+        TestDaemon::start_steady(self.engine.clone(), self.root(), &self.project(), steady)
     }
 
     /// Starts a daemon, brings `shop` up and writes `yes` into each of its volumes.

@@ -271,6 +271,11 @@ export interface Plan {
   host_powers?: HostPower[];
   /** Variables of services that the profile's `override` replaces; they need not lead to this environment. */
   overridden?: string[];
+  /**
+   * Scripts and data sets that are not applied as they are now: those that `up` applies, and those that have changed since they
+   * were applied and stay as they are.
+   */
+  scripts?: LedgerEntry[];
 }
 
 export interface Step {

@@ -10,7 +10,7 @@ pub struct Ledger {
 }
 
 /// A script or data set, and what has been applied of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerEntry {
     pub service: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::LedgerEntry;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     pub steps: Vec<Step>,
@@ -14,6 +16,10 @@ pub struct Plan {
     /// Variables of services that the profile's `override` replaces; they need not lead to this environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
+    /// Scripts and data sets that are not applied as they are now: those that `up` applies, and those that have changed since they
+    /// were applied and stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<LedgerEntry>,
 }
 
 /// Something that a profile does outside of containers, or that gives a container access to the host.

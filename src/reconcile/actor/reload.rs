@@ -56,6 +56,12 @@ impl Actor {
                 RestartReason::Reload
             }
         };
+        if service.operation == Some(Operation::Settle)
+            && service.meanwhile.is_none()
+            && let Some(instance) = service.life.instance()
+        {
+            self.effects.runtime.confirm_version(name, instance.run);
+        }
         begin_anew(service, reason);
         service.reloading = true;
         service.held_back = None;

@@ -160,10 +160,10 @@ async fn an_undo_affects_only_its_services_and_restarts_running_ones() {
     let mut record = life.handle.record().await.unwrap();
     let former = record.volumes.clone();
     let revision = life.handle.move_to(BTreeMap::from([("db/data".to_owned(), "other".to_owned())]), "reset".to_owned()).await.unwrap();
-    within(life.handle.until_up(revision)).await.unwrap();
+    within(life.handle.until_up(revision, &[])).await.unwrap();
     assert_ne!(world.container("db").await.id, db);
     let undone = life.handle.undo().await.unwrap().unwrap();
-    let view = within(life.handle.until_up(undone.revision.unwrap())).await.unwrap();
+    let view = within(life.handle.until_up(undone.revision.unwrap(), &[])).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     record = life.handle.record().await.unwrap();
     assert_eq!(record.volumes, former);
@@ -196,7 +196,7 @@ async fn a_service_moved_to_another_volume_is_recreated_with_it() {
     let before = world.container("db").await.id;
     let fresh = life.handle.reserve_volumes(vec!["db/data".into()]).await.unwrap();
     let revision = life.handle.move_to(fresh.clone(), "reset".to_owned()).await.unwrap();
-    let view = within(life.handle.until_up(revision)).await.unwrap();
+    let view = within(life.handle.until_up(revision, &[])).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
     assert_ne!(world.container("db").await.id, before);
     assert_eq!(life.handle.record().await.unwrap().volumes["db/data"], fresh["db/data"]);
@@ -284,7 +284,7 @@ async fn after_a_kill_at_any_call_the_next_daemon_can_finish_or_undo() {
             let spec = world.spec();
             let work = tokio::spawn(async move {
                 let revision = handle.up(spec).await?;
-                handle.until_up(revision).await?;
+                handle.until_up(revision, &[]).await?;
                 let revision = handle.down(volumes).await?;
                 handle.until_down(revision).await
             });

@@ -99,7 +99,8 @@ impl Project {
 
     /// It has become ready after a start with the files as they are.
     fn is_ready(&self, run: u32) {
-        self.versions.keep(&self.spec, run, SystemTime::now());
+        self.versions.propose(&self.spec, run, SystemTime::now());
+        self.versions.confirm(&self.spec.name, run);
     }
 
     /// The output of a start.
@@ -195,9 +196,28 @@ fn files_written_after_the_start_are_not_recorded() {
     let started = SystemTime::now();
     project.write("api/src/greet.part", "echo broken >&2; exit 1\n");
     project.write("api/src/greet.part", "echo broken twice >&2; exit 1\n");
-    project.versions.keep(&project.spec, 2, started);
+    project.versions.propose(&project.spec, 2, started);
+    project.versions.confirm(&project.spec.name, 2);
     assert_eq!(project.versions.fall_back(&project.spec), Some(1));
     assert_eq!(project.runs(), "good today shared");
+}
+
+#[test]
+fn a_version_that_ends_before_its_readiness_is_confirmed_is_never_started_again() {
+    let project = Project::new();
+    project.is_ready(1);
+    for run in [2, 3] {
+        project.write("api/src/greet.part", &format!("WORD=fails-{run}\n"));
+        project.versions.propose(&project.spec, run, SystemTime::now());
+    }
+    // Only the last one is there to be confirmed.
+    project.versions.confirm(&project.spec.name, 2);
+    assert_eq!(project.versions.fall_back(&project.spec), Some(1));
+    assert_eq!(project.runs(), "good today shared");
+    project.versions.go_on(&project.spec.name);
+    project.versions.confirm(&project.spec.name, 3);
+    assert_eq!(project.versions.fall_back(&project.spec), Some(3));
+    assert_eq!(project.runs(), "fails-3 today shared");
 }
 
 #[test]

@@ -32,11 +32,16 @@ pub(crate) struct TestDaemon {
 impl TestDaemon {
     /// Uses the directories `state` and `run` below `root`. Returns when the daemon serves.
     pub(crate) fn start(engine: FakeEngine, root: &Path, project: &Path) -> Self {
+        Self::start_steady(engine, root, project, Duration::ZERO)
+    }
+
+    /// As [`Self::start`], with the time that a service without a probe must run until it is ready.
+    pub(crate) fn start_steady(engine: FakeEngine, root: &Path, project: &Path, steady: Duration) -> Self {
         let late = Instant::now() + Duration::from_mins(5);
         loop {
             // A command that another test starts at this moment holds copies of all open files, including locks, until it
             // executes another program. So the lock of the former daemon may be released a little late.
-            match Self::try_start(engine.clone(), root, project) {
+            match Self::try_start(engine.clone(), root, project, steady) {
                 Ok(daemon) => return daemon,
                 Err(Announcement::Running) if Instant::now() < late => std::thread::sleep(Duration::from_millis(5)),
                 Err(other) => panic!("the daemon does not serve: {other:?}"),
@@ -44,7 +49,7 @@ impl TestDaemon {
         }
     }
 
-    fn try_start(engine: FakeEngine, root: &Path, project: &Path) -> Result<Self, Announcement> {
+    fn try_start(engine: FakeEngine, root: &Path, project: &Path, steady: Duration) -> Result<Self, Announcement> {
         let (kill, killed) = oneshot::channel();
         let (announced, announcement) = mpsc::channel();
         let (state, run, driven) = (root.join("state"), root.join("run"), engine.clone());
@@ -53,7 +58,7 @@ impl TestDaemon {
             let announce = move |announcement| announced.send((announcement, runtime::Handle::current())).unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    ended = devenv::hosted::run(Arc::new(driven), &state, &run, announce) => drop(ended),
+                    ended = devenv::hosted::run(Arc::new(driven), (&state, &run), steady, announce) => drop(ended),
                     _ = killed => {}
                 }
             });

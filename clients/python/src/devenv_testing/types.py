@@ -340,6 +340,9 @@ class Plan(_PlanRequired, total=False):
     host_powers: List["HostPower"]
     # Variables of services that the profile's `override` replaces; they need not lead to this environment.
     overridden: List[str]
+    # Scripts and data sets that are not applied as they are now: those that `up` applies, and those that have changed since they
+    # were applied and stay as they are.
+    scripts: List["LedgerEntry"]
 
 
 class Step(TypedDict):

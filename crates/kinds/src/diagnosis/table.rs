@@ -3,6 +3,9 @@
 
 use crate::capability::{Cause, Place};
 
+const FREE_ENGINE_DISK: &str = "free space there: `docker system df` shows what uses it, `devenv gc --all` removes what devenv does not need, `docker image \
+     prune --all` images without a container; then run `devenv up` again";
+
 /// The text is in lower case.
 pub(super) const FIRST: &[Cause] = &[
     // Messages of the engine: the service never ran.
@@ -115,6 +118,18 @@ pub(super) const FIRST: &[Cause] = &[
         "check both sides of `services.{service}.volumes`; the engine may have created a missing host path as a directory",
     ),
     // A full disk comes first: nothing else matters until there is space.
+    Cause::new(
+        Place::Engine,
+        &["the engine refused to", "no space left on device"],
+        "the disk of the container engine is full",
+        FREE_ENGINE_DISK,
+    ),
+    Cause::new(
+        Place::Engine,
+        &["cannot build the image", "no space left on device"],
+        "the disk of the container engine is full",
+        FREE_ENGINE_DISK,
+    ),
     Cause::new(
         Place::Anywhere,
         &["no space left on device"],

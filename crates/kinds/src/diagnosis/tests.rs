@@ -220,7 +220,7 @@ fn the_words_of_an_engine_are_found_in_the_message_that_passes_them_on() {
         (500, "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host", "cannot be resolved"),
         (500, "Get \"https://registry-1.docker.io/v2/\": net/http: TLS handshake timeout", "does not answer in time"),
         (400, "invalid mount config for type \"bind\": bind source path does not exist: /nowhere", "mounts does not exist"),
-        (500, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "is full"),
+        (500, "write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "the disk of the container engine is full"),
     ] {
         let error = devenv_engine::EngineError::Refused { action: "create the container".to_owned(), status, message: message.to_owned() };
         let passed_on = format!("cannot be created: {error}");

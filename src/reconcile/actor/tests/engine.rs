@@ -15,7 +15,7 @@ async fn the_engine_may_go_away_and_come_back_under_it() {
     let revision = life.handle.up(world.spec()).await.unwrap();
     world.engine.reconnect();
     life.handle.observed(observe(&world.engine).await).await;
-    let view = within(life.handle.until_up(revision)).await.unwrap();
+    let view = within(life.handle.until_up(revision, &[])).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready);
 }
 
@@ -29,7 +29,7 @@ async fn an_end_that_is_heard_of_before_the_start_has_returned_is_not_missed() {
     let container = world.container("db").await;
     let died = EngineEvent { container: container.id, labels: container.labels, kind: EngineEventKind::Died { code: 1 } };
     life.handle.engine_event(died).await;
-    let view = within(life.handle.until_up(revision)).await.unwrap();
+    let view = within(life.handle.until_up(revision, &[])).await.unwrap();
     assert_eq!(view.status.phase, Phase::Ready, "it was examined, and it ran");
 }
 
@@ -101,7 +101,7 @@ async fn only_one_of_two_networks_with_one_name_is_kept_and_down_removes_both() 
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     world.engine.finish_late(&late());
-    within(life.handle.until_up(revision)).await.unwrap();
+    within(life.handle.until_up(revision, &[])).await.unwrap();
     let left = world.engine.networks(&World::owner()).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].subnet, life.handle.record().await.unwrap().subnet);

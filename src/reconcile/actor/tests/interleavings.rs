@@ -59,7 +59,7 @@ async fn at_most_one_operation_per_service_runs_at_a_time_and_each_ends() {
         }
         // No command follows it: no message may claim that there was one.
         let revision = life.handle.up(world.spec()).await.unwrap();
-        let Ok(view) = tokio::time::timeout(Duration::from_mins(10), life.handle.until_up(revision)).await else {
+        let Ok(view) = tokio::time::timeout(Duration::from_mins(10), life.handle.until_up(revision, &[])).await else {
             panic!("seed {seed}: never up: {:#?}", life.handle.view());
         };
         let view = view.unwrap();

@@ -88,7 +88,7 @@ async fn a_job_that_failed_runs_again_with_the_next_up_and_holds_up_its_dependan
         let revision = life.handle.up(world.spec()).await.unwrap();
         life.until(|view| view.revision >= revision && view.status.services[0].state == ServiceState::Ready).await;
         world.engine.exit(&world.container("db").await.id, code);
-        let view = within(life.handle.until_up(revision)).await.unwrap();
+        let view = within(life.handle.until_up(revision, &[])).await.unwrap();
         if code == 3 {
             assert_eq!((life.state("db"), view.status.phase), (ServiceState::Failed, Phase::Failed));
             let blocked = view.blocked_by("api").expect("its dependency cannot complete");
@@ -125,7 +125,7 @@ async fn every_wait_for_a_dependency_that_cannot_come_ends_and_names_it() {
     edit(&mut world, 0, |db| db.restart.policy = RestartWhen::Never);
     let life = world.start().await;
     let revision = life.handle.up(world.spec()).await.unwrap();
-    let wait = tokio::time::timeout(Duration::from_hours(1), life.handle.until_up(revision)).await.expect("every wait ends");
+    let wait = tokio::time::timeout(Duration::from_hours(1), life.handle.until_up(revision, &[])).await.expect("every wait ends");
     let error = wait.unwrap_err().to_string();
     assert!(error.contains("30 minutes: api"), "{error}");
 }
@@ -144,7 +144,7 @@ async fn a_process_that_ends_before_its_start_is_reported_has_ended() {
     life.until(|_| life.kinds("api").iter().any(|kind| kind == "service.created")).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     life.handle.process_ended("api".parse().unwrap(), 4242, 7).await;
-    let view = within(life.handle.until_up(revision)).await.unwrap();
+    let view = within(life.handle.until_up(revision, &[])).await.unwrap();
     assert_eq!((life.state("api"), view.status.phase), (ServiceState::Failed, Phase::Failed), "{:?}", life.kinds("api"));
 }
 
@@ -203,7 +203,7 @@ async fn containers_are_replaced_on_request_and_when_their_images_content_change
     assert!(first.0 == second.0 && first.1 != second.1, "just the one that was edited");
     assert_eq!(world.engine.calls().iter().filter(|call| *call == "build api:1").count(), 2);
     let revision = life.handle.up_replacing(world.spec(), vec!["db".parse().unwrap()]).await.unwrap();
-    within(life.handle.until_up(revision)).await.unwrap();
+    within(life.handle.until_up(revision, &[])).await.unwrap();
     let third = ids(&world).await;
     assert!(second.0 != third.0 && second.1 == third.1, "just the one that was named");
 }
@@ -232,7 +232,7 @@ async fn up_and_down_end_whatever_call_of_the_engine_never_returns() {
         let life = world.start().await;
         world.engine.delay(call, DAY * 365);
         let revision = life.handle.up(world.spec()).await.unwrap();
-        let _ = tokio::time::timeout(DAY, life.handle.until_up(revision)).await.unwrap_or_else(|_| panic!("`up` waits for `{call}`"));
+        let _ = tokio::time::timeout(DAY, life.handle.until_up(revision, &[])).await.unwrap_or_else(|_| panic!("`up` waits for `{call}`"));
         let names = vec!["db".parse().unwrap()];
         if let Ok(revision) = life.handle.services(names.clone(), ServiceAction::Restart).await {
             let settled = tokio::time::timeout(DAY, life.handle.until_settled(revision, &names)).await;

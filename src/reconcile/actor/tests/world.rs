@@ -154,6 +154,8 @@ impl ServiceRuntime for FakeServiceRuntime {
         Ok(())
     }
 
+    fn confirm_version(&self, _: &ServiceName, _: u32) {}
+
     fn fall_back(&self, _: &ServiceSpec) -> Option<u32> {
         *self.kept.lock().unwrap()
     }
@@ -291,7 +293,7 @@ impl Lifecycle {
 
     pub(super) async fn up(&self, world: &World) -> View {
         let revision = self.handle.up(world.spec()).await.unwrap();
-        within(self.handle.until_up(revision)).await.unwrap()
+        within(self.handle.until_up(revision, &[])).await.unwrap()
     }
 
     pub(super) async fn down(&self, volumes: bool) -> View {
