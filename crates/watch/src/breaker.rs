@@ -71,7 +71,7 @@ impl Breaker {
                 continue;
             }
             match activity {
-                Activity::Starting => self.changed_at_start(path.clone(), &mut verdict),
+                Activity::Starting => self.changed_at_start(now, path.clone(), &mut verdict),
                 Activity::Running { round, since } if !is_batch => {
                     self.changed_while_running(now, path.clone(), round, since, &mut verdict);
                 }
@@ -102,8 +102,12 @@ impl Breaker {
         verdict
     }
 
-    fn changed_at_start(&mut self, path: PathBuf, verdict: &mut Verdict) {
-        if self.products.contains(&path) || self.rhythms.get(&path).is_some_and(Rhythm::is_loop) {
+    fn changed_at_start(&mut self, now: Instant, path: PathBuf, verdict: &mut Verdict) {
+        if let Some(rhythm) = self.rhythms.get_mut(&path).filter(|rhythm| rhythm.is_loop()) {
+            rhythm.goes_on(now);
+            return;
+        }
+        if self.products.contains(&path) {
             return;
         }
         if self.edited.contains(&path) || self.suspects.insert(path.clone()) {
@@ -262,6 +266,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_file_of_a_loop_that_a_start_writes_is_not_quiet() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        for _ in 0..3 {
+            let round = now;
+            now += Duration::from_secs(2);
+            judge(&mut breaker, now, &["dev.db"], Activity::Running { round, since: Duration::from_secs(2) });
+        }
+        let due = breaker.due().unwrap();
+        assert_eq!(judge(&mut breaker, due - Duration::from_secs(1), &["dev.db"], Activity::Starting), Verdict::default());
+        assert_eq!((breaker.doubted(due), breaker.due()), (paths(&[]), Some(due + Duration::from_secs(4))));
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Rhythm {
         Write::Loop
     }
 
+    /// It changed during a start, which shows that it is not quiet.
+    pub(super) fn goes_on(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
     fn is_even(&self) -> bool {
         let (least, most) = (self.gaps.iter().min(), self.gaps.iter().max());
         least.zip(most).is_none_or(|(least, most)| most.saturating_sub(*least) <= TOLERANCE.max(*most / 10))
