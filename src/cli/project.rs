@@ -22,7 +22,7 @@ use super::{
 use crate::paths::Paths;
 
 pub(super) use loaded::Loaded;
-pub(super) use select::{Selected, Selection, select};
+pub(super) use select::{Selected, Selection, select, select_profile};
 
 /// The nearest ancestor with `profiles/`, else the directory itself; canonical.
 pub(super) fn find(start: &Path) -> PathBuf {

@@ -20,7 +20,7 @@ use super::{
     lease,
     leased_command::{self, LeasedCommand},
     operation::carry_out,
-    project::{self, Loaded},
+    project::{self, Loaded, Selected},
     session::Session,
 };
 
@@ -35,7 +35,8 @@ use super::{
 /// Example: devenv test ci --warm --shards 4 --bundle target/devenv -- pytest -q
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`. Default: `default`.
+    /// The name of a profile, or a path if it contains `/` or ends in `.yaml`; a Compose file's path, too. Default: the Compose file of a
+    /// project without `profiles/`, else `default`.
     profile: Option<String>,
     /// Keep the environment running if the command fails.
     #[arg(long)]
@@ -83,8 +84,7 @@ pub(super) async fn run(arguments: &Arguments, session: &Session) -> Outcome {
         return Ok(status);
     }
     let mut signals = Signals::listen().map_err(|error| internal("cannot listen for signals", error))?;
-    let profile = arguments.profile.clone().unwrap_or_else(|| "default".to_owned());
-    let loaded = project::load(session, &profile)?;
+    let Selected { name: profile, loaded, .. } = project::select_profile(session, arguments.profile.as_deref())?;
     loaded.refuse_overridden("devenv test")?;
     let target = EnvironmentTarget { instance: instance(arguments, session, &profile), ..session.target()? };
     let run = Run { arguments, session, client: session.client().await?, target, profile, loaded };

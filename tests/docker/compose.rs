@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use crate::corner::{Corner, binary};
+use crate::{
+    clients::{redis, sql, try_sql},
+    corner::{Corner, binary},
+};
 
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
@@ -218,4 +221,52 @@ fn containers_have_the_settings_that_docker_compose_gives_them() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(said.lines().filter(|line| line.contains(" containers, ")).count(), 4, "{said}");
+}
+
+#[test]
+fn databases_of_the_file_have_leases_and_test_takes_the_file() {
+    let corner = with(
+        "services:\n  Shop_DB:\n    image: postgres:17\n    secrets: [pw]\n    ports: ['5432']\n    \
+         environment: { POSTGRES_USER: ada, POSTGRES_PASSWORD_FILE: /run/secrets/pw, POSTGRES_DB: shop }\n  \
+         cache: { image: 'redis:8.0', ports: ['6379'] }\nsecrets: { pw: { file: pw.txt } }\n",
+    );
+    fs::write(corner.project().join("pw.txt"), "p w\n").unwrap();
+    corner.ok(&["up"]);
+    let (shared, cache) = (corner.variable("DATABASE_URL"), corner.variable("REDIS_URL"));
+    sql(&shared, "create table item (id int); insert into item values (1)");
+    redis(&cache, &["SET", "key", "shared"]);
+    let leased = |number: &str| {
+        let script =
+            format!("printf '%s %s' \"$DATABASE_URL\" \"$REDIS_URL\" > new; mv new url-{number}; until [ -e done ]; do sleep 0.1; done");
+        let child = corner.spawn(&["lease", "--", "sh", "-c", &script]);
+        let path = corner.project().join(format!("url-{number}"));
+        let urls = corner.until("a lease is granted", 30, || fs::read_to_string(&path).ok());
+        let (database, cache) = urls.split_once(' ').unwrap();
+        (child, database.to_owned(), cache.to_owned())
+    };
+    let (mut first, database, number) = leased("1");
+    assert_ne!(database, shared);
+    assert_eq!(sql(&database, "select count(*) from item; drop table item; select current_user"), ["1", "ada"]);
+    assert_eq!(redis(&number, &["DBSIZE"]), "0");
+    // What was written since is in the next one.
+    sql(&shared, "insert into item values (2)");
+    let (mut second, database, _) = corner.until("the server has counted the row", 30, || {
+        let _ = fs::remove_file(corner.project().join("url-2"));
+        let (child, database, number) = leased("2");
+        if sql(&database, "select count(*) from item") == ["2"] {
+            return Some((child, database, number));
+        }
+        let mut child = child;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        None
+    });
+    assert_eq!(redis(&cache, &["GET", "key"]), "shared");
+    fs::write(corner.project().join("done"), "").unwrap();
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    corner.until("the copy is gone", 30, || try_sql(&database, "select 1").is_err().then_some(()));
+    assert_eq!(sql(&shared, "select count(*) from item"), ["2"]);
+
+    let variables = corner.ok(&["test", "--", "env"]);
+    assert!(variables.contains("SHOP_DB_URL=postgres://ada:p%20w@"), "{variables}");
 }

@@ -69,7 +69,10 @@ pub fn needs(profile: &Profile) -> Needs {
     let certificates = profile.services.iter().filter(|(_, service)| service.kind.fields().encrypts()).map(|(name, _)| name.clone());
     let declared = profile.secrets.iter().filter(|(_, source)| matches!(source, SecretSource::Generate(_)));
     let secrets = secrets.chain(declared.map(|(name, _)| sensitive::declared(name)));
-    let given = profile.services.iter().flat_map(|(name, service)| service.kind.fields().given_secrets(name.as_str(), &service.declared()));
+    let given_to = |(name, service): (&ServiceName, &ServiceProfile)| {
+        service.kind.fields().given_secrets(name.as_str(), &service.declared(), &profile.assets)
+    };
+    let given = profile.services.iter().flat_map(given_to);
     Needs { ports: ports.collect(), secrets: secrets.collect(), given: given.collect(), certificates: certificates.collect() }
 }
 

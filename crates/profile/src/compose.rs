@@ -70,6 +70,7 @@ fn moved(node: &mut Node, place: super::source::Span) {
 /// Images of known servers are probed in their protocol, with the credentials of the file.
 fn recognise(document: &mut Value) {
     for service in document["services"].as_object_mut().into_iter().flat_map(|services| services.values_mut()) {
+        let environment = service["environment"].clone();
         let Some(container) = service.get_mut("container").and_then(Value::as_object_mut) else { continue };
         let command: Vec<&str> =
             container.get("command").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
@@ -78,8 +79,27 @@ fn recognise(document: &mut Value) {
         let server = image.and_then(|image| devenv_kinds::server_of(image, &command));
         if let Some(server) = server {
             container.insert("server".to_owned(), Value::from(server));
+            let files = server_files(&environment, container);
+            if !files.is_empty() {
+                container.insert("server_files".to_owned(), files.into());
+            }
         }
     }
+}
+
+/// What the names of variables with files end with, if devenv's clients need their values.
+const READ: &[&str] = &["PASSWORD_FILE", "PASS_FILE", "USER_FILE", "USERNAME_FILE", "DB_FILE", "DATABASE_FILE"];
+
+/// Variables such as `POSTGRES_PASSWORD_FILE`, whose file is one of the project that is mounted into the container.
+fn server_files(environment: &Value, container: &Map<String, Value>) -> Map<String, Value> {
+    let mounts = || container.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    let file = |(name, path): (&String, &Value)| {
+        let name = name.strip_suffix("_FILE").filter(|_| READ.iter().any(|end| name.ends_with(end)))?;
+        let mount = mounts().find(|mount| mount["target"] == *path)?;
+        mount["source"].as_str().filter(|source| source.starts_with(['.', '/']))?;
+        Some((name.to_owned(), mount["source"].clone()))
+    };
+    environment.as_object().into_iter().flatten().filter_map(file).collect()
 }
 
 /// `$` begins a variable in a profile.

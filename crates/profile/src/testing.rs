@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
-use devenv_spec::{EnvironmentId, EnvironmentSpec, Image, ImageBuild, MountSource, ServiceName, ServiceSpec, Template, Workload};
+use devenv_spec::{
+    EnvironmentId, EnvironmentSpec, Image, ImageBuild, MountSource, SecretRef, ServiceName, ServiceSpec, Template, Workload,
+};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
@@ -72,6 +74,11 @@ impl Given {
     pub fn asset(mut self, path: &str, text: &str) -> Self {
         self.profile.assets.insert(path.into(), text.into());
         self
+    }
+
+    /// The secrets whose values the profile gives.
+    pub fn given_secrets(&self) -> Vec<(SecretRef, String)> {
+        needs(&self.profile).given
     }
 
     pub fn spec(&self) -> EnvironmentSpec {

@@ -55,6 +55,12 @@ pub(crate) fn select(session: &Session, selection: &Selection, words: &[String],
     }
 }
 
+/// Selects a profile by its name or path, or the default one of the project, for an environment of its own.
+pub(crate) fn select_profile(session: &Session, name: Option<&str>) -> Result<Selected, Failure> {
+    let name = name.map_or_else(|| default_name(session, None), |name| Ok(name.to_owned()))?;
+    with_profiles(session, &name, &Selection::default(), &[])
+}
+
 /// The default name: the environment's own, the project's Compose file, or `default`.
 pub(crate) fn default_name(session: &Session, current: Option<String>) -> Result<String, Failure> {
     if let Some(current) = current {

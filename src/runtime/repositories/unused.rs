@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use devenv_spec::{EnvironmentSpec, ImageBuild};
+use devenv_spec::{EnvironmentSpec, ImageBuild, ServiceSpec};
 
 use super::{LAST, NEW};
 
@@ -21,7 +21,7 @@ pub(crate) fn contexts(spec: &mut EnvironmentSpec) -> Vec<PathBuf> {
         let additional = build.options.contexts.values().filter(|value| value.starts_with('/')).map(PathBuf::from);
         additional.chain([build.context.clone()]).collect::<Vec<_>>()
     };
-    let builds = spec.services.values_mut().flat_map(|service| service.builds_mut());
+    let builds = spec.services.values_mut().flat_map(ServiceSpec::builds_mut);
     builds.flat_map(|build| build.options.first.iter().chain([&*build]).flat_map(of).collect::<Vec<_>>()).collect()
 }
 

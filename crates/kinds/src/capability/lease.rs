@@ -69,7 +69,11 @@ pub enum LeaseError {
 impl LeaseError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoService(_) | Self::NotLeasable { .. } => Some("run `devenv status` to list the services and their kinds"),
+            Self::NoService(_) => Some("run `devenv status` to list the services and their kinds"),
+            Self::NotLeasable { .. } => Some(
+                "run `devenv status` to list the services and their kinds; a PostgreSQL, Redis or Kafka in a container has leases if it publishes \
+                 its port",
+            ),
             Self::NoNumber { .. } => Some("increase `databases:` of the service in the profile, or run fewer tests in parallel"),
             Self::Refused { .. } => Some("run `devenv status` to check whether the service is ready"),
             Self::NoDatabase { .. } | Self::Nothing(_) | Self::Secret(_) => None,

@@ -39,6 +39,11 @@ pub trait Servers: Send + Sync {
         Vec::new()
     }
 
+    /// The secrets that devenv makes for leases.
+    fn generated_secrets(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The probe in the server's protocol, at a port of the host; `None` if the credentials are not known.
     fn question(&self, facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe>;
 

@@ -1,6 +1,6 @@
 //! Describes a container from its fields. Pure.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use devenv_spec::{
     BuildOptions, BuildSecret, ContainerSpec, FileSpec, Image, ImageBuild, ImageFiles, Mount, MountOptions, MountSource, Probe, Repository,
@@ -36,14 +36,16 @@ impl Describe for Container {
         needs
     }
 
-    fn secrets(&self, _service: &str) -> Vec<SecretRef> {
-        Vec::new()
+    fn secrets(&self, service: &str) -> Vec<SecretRef> {
+        let generated = self.server().map(Servers::generated_secrets).unwrap_or_default();
+        generated.iter().map(|name| SecretRef::new(service, name)).collect()
     }
 
-    fn given_secrets(&self, service: &str, declared: &Declared<'_>) -> Vec<(SecretRef, String)> {
+    fn given_secrets(&self, service: &str, declared: &Declared<'_>, assets: &BTreeMap<String, String>) -> Vec<(SecretRef, String)> {
         let mut given = Vec::new();
         if let Some(server) = self.server() {
-            let secrets = server.secrets(&self.server_facts(declared.environment));
+            let environment = self.server_environment(declared.environment, assets);
+            let secrets = server.secrets(&self.server_facts(&environment));
             given.extend(secrets.into_iter().map(|(name, value)| (SecretRef::new(service, name), value)));
         }
         for (number, file) in self.secret_files.values().enumerate() {
@@ -56,7 +58,8 @@ impl Describe for Container {
 
     fn assets(&self) -> Vec<String> {
         let configs = self.config_files.values().filter_map(|file| file.file.clone());
-        configs.chain(self.secret_files.values().filter_map(|file| file.file.clone())).collect()
+        let secrets = self.secret_files.values().filter_map(|file| file.file.clone());
+        configs.chain(secrets).chain(self.server_files.values().cloned()).collect()
     }
 
     fn references(&self) -> Vec<String> {
@@ -124,7 +127,8 @@ impl Describe for Container {
     fn connection(&self, cx: &Context<'_>) -> Connection {
         let mut connection = Connection::default();
         if let Some(server) = self.server() {
-            let facts = self.server_facts(cx.declared.environment);
+            let environment = self.server_environment(cx.declared.environment, cx.assets);
+            let facts = self.server_facts(&environment);
             let port = server.port(&facts);
             if self.leases(cx, port) {
                 server.connection(&facts, port, cx, &mut connection);
@@ -154,6 +158,22 @@ impl Container {
         crate::find(self.server.as_deref()?)?.servers()
     }
 
+    /// The server's variables, also those whose values it reads from files: `POSTGRES_PASSWORD_FILE` names one with `POSTGRES_PASSWORD`.
+    fn server_environment(&self, given: &IndexMap<String, String>, assets: &BTreeMap<String, String>) -> IndexMap<String, String> {
+        let mut environment = given.clone();
+        let text = |file: &Option<String>| file.as_ref().and_then(|file| assets.get(file)).map(String::as_str);
+        let written = given.iter().filter_map(|(name, path)| {
+            let file = self.secret_files.get(path)?;
+            Some((name.strip_suffix("_FILE")?, file.content.as_deref().or_else(|| text(&file.file))?))
+        });
+        let mounted = self.server_files.iter().filter_map(|(name, file)| Some((name.as_str(), assets.get(file)?.as_str())));
+        for (name, value) in written.chain(mounted) {
+            // The images read them with a shell, which takes line ends away.
+            environment.entry(name.to_owned()).or_insert_with(|| value.trim_end_matches('\n').to_owned());
+        }
+        environment
+    }
+
     fn server_facts<'a>(&'a self, environment: &'a IndexMap<String, String>) -> ServerFacts<'a> {
         let words = self.entrypoint.iter().chain(&self.command).flatten().map(String::as_str).collect();
         ServerFacts { environment, words }
@@ -162,7 +182,8 @@ impl Container {
     /// In the server's own protocol, from the host if its port is published, else by its own client in the container.
     fn server_probe(&self, cx: &Context<'_>) -> Option<Probe> {
         let server = self.server()?;
-        let facts = self.server_facts(cx.declared.environment);
+        let environment = self.server_environment(cx.declared.environment, cx.assets);
+        let facts = self.server_facts(&environment);
         let port = server.port(&facts);
         let question = || server.question(&facts, cx.port(port), &|name| cx.secret(name));
         let asked = self.leases(cx, port).then(question).flatten();
@@ -349,6 +370,24 @@ mod tests {
         stop: the image's signal 10s
         restart: OnFailure 5
         "##);
+    }
+
+    #[test]
+    fn a_servers_password_is_read_where_the_server_reads_it() {
+        let container = |more: serde_json::Value| {
+            let mut fields = json!({ "image": "postgres:17", "server": "postgres", "expose": [5432] });
+            fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            given("db", json!({ "container": fields })).asset("./pw.txt", "hunter2\n").with(|service| {
+                service.environment.insert("POSTGRES_PASSWORD_FILE".into(), "/run/secrets/pw".into());
+            })
+        };
+        let own = json!({ "secret_files": { "/run/secrets/pw": { "content": "hunter2" } } });
+        for more in [json!({ "server_files": { "POSTGRES_PASSWORD": "./pw.txt" } }), own] {
+            let secrets = container(more.clone()).given_secrets();
+            assert!(secrets.contains(&(SecretRef::new("db", "password"), "hunter2".to_owned())), "{more}: {secrets:?}");
+        }
+        let unknown = container(json!({})).given_secrets();
+        assert!(!unknown.iter().any(|(_, value)| value == "hunter2"), "{unknown:?}");
     }
 
     #[test]

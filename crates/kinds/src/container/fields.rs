@@ -50,6 +50,10 @@ pub struct Container {
     /// and its variables are those of the kind.
     #[serde(default)]
     pub server: Option<String>,
+    /// Variables of the server whose values it reads from files of the project, such as `POSTGRES_PASSWORD: ./password.txt` for a server
+    /// with `POSTGRES_PASSWORD_FILE`: devenv's clients read them there too. Files of `secret_files` are found by themselves.
+    #[serde(default)]
+    pub server_files: IndexMap<String, String>,
     /// The directory in which the program starts. Default: the image's.
     #[serde(default)]
     pub working_dir: Option<String>,

@@ -8,7 +8,7 @@ mod context;
 pub mod declared;
 pub(crate) mod product;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use devenv_spec::{
     ContainerSpec, FileSpec, OfKind, OnDependencyRestart, Probe, RestartPolicy, RestartWhen, ScriptSource, SecretRef, Stop, Workload,
@@ -29,7 +29,8 @@ pub trait Describe {
     fn secrets(&self, service: &str) -> Vec<SecretRef>;
 
     /// Secrets whose values the profile gives. They are stored with the generated ones, and the spec only refers to them.
-    fn given_secrets(&self, _service: &str, _declared: &Declared<'_>) -> Vec<(SecretRef, String)> {
+    /// `assets` are the texts of [`Self::assets`].
+    fn given_secrets(&self, _service: &str, _declared: &Declared<'_>, _assets: &BTreeMap<String, String>) -> Vec<(SecretRef, String)> {
         Vec::new()
     }
 

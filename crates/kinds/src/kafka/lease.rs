@@ -30,14 +30,19 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 impl Leases for KafkaKind {
     fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
-        Some(Arc::new(KafkaLeases::new(service.name.clone(), KafkaProvision::of(service)?, cx.vault.clone())))
+        Some(Arc::new(KafkaLeases::new(service.name.clone(), server(service)?, cx.vault.clone())))
     }
+}
+
+/// A broker of this kind, or one in a container that the user configures.
+fn server(service: &ServiceSpec) -> Option<KafkaProvision> {
+    KafkaProvision::of(service).or_else(|| KafkaProvision::of_container(service))
 }
 
 #[async_trait]
 impl Lessor for KafkaLeases {
     fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
-        Some(Arc::new(self.clone().renewed(KafkaProvision::of(service)?)))
+        Some(Arc::new(self.clone().renewed(server(service)?)))
     }
 
     fn databases(&self) -> Option<Vec<String>> {

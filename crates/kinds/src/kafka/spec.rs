@@ -69,4 +69,11 @@ impl KafkaProvision {
     pub fn of(service: &ServiceSpec) -> Option<Self> {
         service.provision.iter().filter(|provision| provision.kind == NAME).find_map(|provision| provision.decode().ok())
     }
+
+    /// The same for a broker in a container that the user configures, as its probe asks it.
+    pub fn of_container(service: &ServiceSpec) -> Option<Self> {
+        let Probe::OfKind(probe) = &service.probe else { return None };
+        let KafkaProbe { port, login } = (probe.kind == NAME).then(|| probe.decode().ok()).flatten()?;
+        Some(Self { port, topics: Vec::new(), consumer_groups: Vec::new(), login, users: Vec::new() })
+    }
 }

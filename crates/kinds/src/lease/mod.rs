@@ -18,10 +18,10 @@ use std::{
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 
-use devenv_spec::{EnvironmentSpec, ServiceName, ServiceSpec};
+use devenv_spec::{EnvironmentSpec, Probe, ServiceName, ServiceSpec};
 
 pub use crate::capability::LeaseError;
-use crate::capability::{Lessor, Part, ProvisionContext, ServiceKind};
+use crate::capability::{self, Lessor, Part, ProvisionContext, ServiceKind};
 
 /// The prefix of the name of everything that is made for a lease.
 pub(crate) const PREFIX: &str = "devenv_lease_";
@@ -145,7 +145,7 @@ impl Leases {
     /// The lessor that knows this service's leases. If the service has changed, it uses the new settings and still
     /// knows the leases that were granted before.
     fn lessor(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
-        let leases = crate::find(&service.kind).and_then(ServiceKind::leases)?;
+        let leases = crate::find(&service.kind).and_then(ServiceKind::leases).or_else(|| in_container(service))?;
         let mut known = self.known.lock().expect("no code panics while it holds this lock");
         let renewed = known.get(&service.name).and_then(|former| former.renewed(service));
         let lessor = renewed.or_else(|| leases.lessor(service, &self.cx))?;
@@ -163,6 +163,12 @@ impl Granted {
 
 /// A service, the database to copy if a lease is a copy of one, and the lessor.
 type Chosen = (ServiceName, Option<String>, Arc<dyn Lessor>);
+
+/// The leases of the kind of server that a container holds, if devenv talks to it in its own protocol.
+fn in_container(service: &ServiceSpec) -> Option<&'static dyn capability::Leases> {
+    let Probe::OfKind(probe) = &service.probe else { return None };
+    crate::find(&probe.kind)?.leases()
+}
 
 /// The kinds that have leases, for people.
 fn leasable() -> String {

@@ -306,7 +306,14 @@ impl Postgres {
             }
         });
         let databases = databases.collect();
-        PostgresProvision { port: cx.port(PORT), tls: self.tls, password: cx.secret(SUPERUSER), roles, databases }
+        PostgresProvision {
+            port: cx.port(PORT),
+            tls: self.tls,
+            superuser: SUPERUSER.to_owned(),
+            password: cx.secret(SUPERUSER),
+            roles,
+            databases,
+        }
     }
 
     /// Scripts of the server first, then those of each database; data sets after all scripts.

@@ -4,7 +4,7 @@ use devenv_spec::{OfKind, Probe, SecretRef, ServiceSpec};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::NAME;
+use super::{NAME, access::SUPERUSER};
 
 /// Log in over TCP as `user` and run `SELECT 1`, twice, with the same `pg_postmaster_start_time()`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,9 @@ pub struct PostgresTarget {
 pub struct PostgresProvision {
     pub port: u16,
     pub tls: bool,
-    /// The superuser's password.
+    /// The superuser's name, and password.
+    #[serde(default = "usual_superuser", skip_serializing_if = "is_usual_superuser")]
+    pub superuser: String,
     pub password: SecretRef,
     pub roles: Vec<PostgresRole>,
     pub databases: Vec<PostgresDatabase>,
@@ -79,4 +81,22 @@ impl PostgresProvision {
     pub fn of(service: &ServiceSpec) -> Option<Self> {
         service.provision.iter().filter(|provision| provision.kind == NAME).find_map(|provision| provision.decode().ok())
     }
+
+    /// The same for a server in a container that the user configures, as far as its probe shows it: one database, and its owner. The
+    /// official image makes that user the superuser.
+    pub fn of_container(service: &ServiceSpec) -> Option<Self> {
+        let Probe::OfKind(probe) = &service.probe else { return None };
+        let probe: PostgresProbe = (probe.kind == NAME).then(|| probe.decode().ok()).flatten()?;
+        let PostgresProbe { port, user, password, database, tls } = probe;
+        let database = PostgresDatabase { name: database, owner: user.clone(), extensions: Vec::new(), settings: IndexMap::new() };
+        Some(Self { port, tls, superuser: user, password, roles: Vec::new(), databases: vec![database] })
+    }
+}
+
+fn usual_superuser() -> String {
+    SUPERUSER.to_owned()
+}
+
+fn is_usual_superuser(name: &str) -> bool {
+    name == SUPERUSER
 }

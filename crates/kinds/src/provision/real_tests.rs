@@ -55,6 +55,7 @@ async fn postgres_gets_roles_that_reach_their_own_database_only_and_then_nothing
     let mut wanted = PostgresProvision {
         port,
         tls: false,
+        superuser: "postgres".to_owned(),
         password: superuser.clone(),
         roles: vec![role("orders"), role("Odd \"role\"")],
         databases: vec![database("orders", "orders", &["vector", "uuid-ossp"]), database("other's", "Odd \"role\"", &[])],
@@ -120,6 +121,7 @@ async fn eight_databases_are_made_at_once_and_by_sessions_that_meet() {
     let wanted = PostgresProvision {
         port,
         tls: false,
+        superuser: "postgres".to_owned(),
         password: superuser,
         roles: names.iter().map(|name| PostgresRole { name: name.clone(), password: SecretRef::new("db", name) }).collect(),
         databases: names.iter().map(|name| database(name, name, &["uuid-ossp", "pg_trgm"])).collect(),

@@ -48,20 +48,27 @@ const RULES: &[&str] = &[
     "-move",
     "-copy",
 ];
+/// The secret that the users of all leases share.
+pub(super) const LEASE: &str = "lease";
 /// The time limit for a number to become free.
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl Leases for RedisKind {
     fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
-        let RedisProvision { port, tls, password, .. } = RedisProvision::of(service)?;
+        let RedisProvision { port, tls, password, .. } = server(service)?;
         Some(Arc::new(RedisLeases::new(service.name.clone(), port, password, tls, cx.clone())))
     }
+}
+
+/// A server of this kind, or one in a container that the user configures.
+fn server(service: &ServiceSpec) -> Option<RedisProvision> {
+    RedisProvision::of(service).or_else(|| RedisProvision::of_container(service))
 }
 
 #[async_trait]
 impl Lessor for RedisLeases {
     fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
-        let RedisProvision { port, tls, password, .. } = RedisProvision::of(service)?;
+        let RedisProvision { port, tls, password, .. } = server(service)?;
         Some(Arc::new(self.clone().renewed(port, &password, tls)))
     }
 
@@ -190,7 +197,7 @@ impl RedisLeases {
         };
         // All leases share one secret, so that it can be masked in logs; leases are separate
         // because nobody can guess another's name.
-        let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), "lease"))?;
+        let password = shared.cx.vault.reveal(&SecretRef::new(shared.service.as_str(), LEASE))?;
         let user = format!("{PREFIX}{number}_{lease}");
         let rules = allowed(&password, number);
         let mut make = redis::pipe();

@@ -2,7 +2,7 @@
 
 use devenv_spec::{Probe, SecretRef, Template, Variable};
 
-use super::{RedisKind, spec::RedisProbe};
+use super::{RedisKind, lease::LEASE, spec::RedisProbe};
 use crate::{
     capability::{PASSWORD, PASSWORD_IN_URL, ServerFacts, Servers, password_secrets},
     describe::{Connection, Context},
@@ -23,6 +23,10 @@ impl Servers for RedisKind {
 
     fn secrets(&self, facts: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
         password_secrets(password(facts).unwrap_or_default())
+    }
+
+    fn generated_secrets(&self) -> &'static [&'static str] {
+        &[LEASE]
     }
 
     fn question(&self, _facts: &ServerFacts<'_>, port: u16, secret: &dyn Fn(&str) -> SecretRef) -> Option<Probe> {

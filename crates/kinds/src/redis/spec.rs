@@ -52,4 +52,11 @@ impl RedisProvision {
     pub fn of(service: &ServiceSpec) -> Option<Self> {
         service.provision.iter().filter(|provision| provision.kind == NAME).find_map(|provision| provision.decode().ok())
     }
+
+    /// The same for a server in a container that the user configures, as its probe logs in.
+    pub fn of_container(service: &ServiceSpec) -> Option<Self> {
+        let Probe::OfKind(probe) = &service.probe else { return None };
+        let RedisProbe { port, password, tls, .. } = (probe.kind == NAME).then(|| probe.decode().ok()).flatten()?;
+        Some(Self { port, tls, password, users: Vec::new() })
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! PostgreSQL cannot copy a database with open connections, so the first lease creates a template that accepts no
 //! connections, and every private database is a copy of that. The template's comment says what it was made from;
-//! if the database differs from that (recreated, other scripts applied), template and copies are recreated too.
+//! if the database differs from that (recreated, other scripts applied), template and copies are recreated too. Of a server in a
+//! container that the user configures, each written row counts as a difference: there are no scripts that devenv knows.
 //!
 //! A name is used for one lease only: it is random, leaves the pool when it is granted, and is dropped
 //! afterwards, whether or not its client received it.
@@ -57,15 +58,19 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 impl Leases for PostgresKind {
     fn lessor(&self, service: &ServiceSpec, cx: &ProvisionContext) -> Option<Arc<dyn Lessor>> {
-        let provision = PostgresProvision::of(service)?;
-        Some(Arc::new(PostgresLeases::new(service.name.clone(), provision, cx.clone())))
+        Some(Arc::new(PostgresLeases::new(service.name.clone(), server(service)?, cx.clone())))
     }
+}
+
+/// A server of this kind, or one in a container that the user configures.
+fn server(service: &ServiceSpec) -> Option<PostgresProvision> {
+    PostgresProvision::of(service).or_else(|| PostgresProvision::of_container(service))
 }
 
 #[async_trait]
 impl Lessor for PostgresLeases {
     fn renewed(&self, service: &ServiceSpec) -> Option<Arc<dyn Lessor>> {
-        Some(Arc::new(self.clone().renewed(&PostgresProvision::of(service)?)))
+        Some(Arc::new(self.clone().renewed(&server(service)?)))
     }
 
     fn databases(&self) -> Option<Vec<String>> {
@@ -274,9 +279,12 @@ impl PostgresLeases {
         let template = template_name(&wanted.name);
         let found = shared.sessions.ask(&look(&wanted.name, &template)).await?;
         let missing = || shared.refused("copy a database", format!("database `{}` does not exist", wanted.name));
-        let mut row = found.into_iter().next().ok_or_else(missing)?.into_iter().flatten();
-        let (identity, started) = (row.next().unwrap_or_default(), row.next().unwrap_or_default());
-        let key = format!("devenv {identity} {data}").trim_end().to_owned();
+        let row = found.into_iter().next().ok_or_else(missing)?;
+        let column = |index: usize| row.get(index).cloned().flatten();
+        let (identity, started, made_from) = (column(0).unwrap_or_default(), column(1).unwrap_or_default(), column(2));
+        // What devenv did not fill changes without its knowledge: the server counts the rows that were written.
+        let written = column(3).filter(|_| shared.sessions.provision.roles.is_empty()).unwrap_or_default();
+        let key = format!("devenv {identity} {data} {written}").trim_end().to_owned();
         let mut pools = shared.pools.lock().await;
         if let Some(pool) = pools.get(&wanted.name) {
             if pool.key == key && pool.started == started {
@@ -285,7 +293,7 @@ impl PostgresLeases {
             self.discard(pool.close());
         }
         self.sweep().await?;
-        if row.next().as_deref() != Some(&key) {
+        if made_from.as_deref() != Some(&key) {
             shared.make_template(&template, wanted, &key).await?;
         }
         let (size, version) = shared.size(&wanted.name).await?;

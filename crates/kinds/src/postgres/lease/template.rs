@@ -70,11 +70,13 @@ pub(super) fn strategy(version: u32, size: u64) -> &'static str {
     }
 }
 
-/// The identity of the current database, and the template's record of what it was made from.
+/// The identity of the current database, when the server was started, the template's record of what it was made from, and how many rows
+/// were written to the database.
 pub(super) fn look(database: &str, template: &str) -> String {
     format!(
         "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || d.oid, pg_catalog.pg_postmaster_start_time(), \
-         (SELECT pg_catalog.shobj_description(t.oid, 'pg_database') FROM pg_catalog.pg_database t WHERE t.datname = {}) \
+         (SELECT pg_catalog.shobj_description(t.oid, 'pg_database') FROM pg_catalog.pg_database t WHERE t.datname = {}), \
+         (SELECT tup_inserted + tup_updated + tup_deleted FROM pg_catalog.pg_stat_database s WHERE s.datid = d.oid) \
          FROM pg_catalog.pg_database d WHERE d.datname = {}",
         literal(template),
         literal(database)

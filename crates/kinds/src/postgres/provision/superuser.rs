@@ -17,18 +17,20 @@ pub(in crate::postgres) const SESSION: &str = "-c log_statement=none -c log_min_
 
 pub struct Superuser {
     port: u16,
+    user: String,
     password: String,
     pub tls: Option<rustls::ClientConfig>,
 }
 
 impl Superuser {
     pub fn of(server: &PostgresProvision, cx: &ProvisionContext) -> Result<Self, ProvisionError> {
-        Ok(Self { port: server.port, password: cx.vault.reveal(&server.password)?, tls: cx.trust(server.tls)? })
+        let (user, password) = (server.superuser.clone(), cx.vault.reveal(&server.password)?);
+        Ok(Self { port: server.port, user, password, tls: cx.trust(server.tls)? })
     }
 
     /// The application name under which the server lists the session.
     pub fn config(&self, application: &str, database: &str) -> Config {
-        let login = probe::Login { port: self.port, user: SUPERUSER, password: self.password.clone(), database, tls: self.tls.clone() };
+        let login = probe::Login { port: self.port, user: &self.user, password: self.password.clone(), database, tls: self.tls.clone() };
         let mut config = login.config(application);
         config.options(SESSION);
         config
