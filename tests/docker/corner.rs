@@ -3,8 +3,8 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -116,11 +116,23 @@ impl Corner {
         Ended::of(self.command(line).envs(variables.iter().map(|(name, value)| (name, value))).output().unwrap())
     }
 
-    /// Lines of a shell in which `devenv` is the binary under test.
-    pub(crate) fn shell(&self, script: &str) -> Ended {
+    /// A program of this name for [`Self::shell`], and for a daemon that a shell starts.
+    pub(crate) fn program(&self, name: &str, script: &str) {
+        executable(&self.programs().join(name), script);
+    }
+
+    fn programs(&self) -> PathBuf {
         let programs = self.root.path().join("bin");
         fs::create_dir_all(&programs).unwrap();
-        std::os::unix::fs::symlink(fs::canonicalize(binary()).unwrap(), programs.join("devenv")).unwrap();
+        programs
+    }
+
+    /// Lines of a shell in which `devenv` is the binary under test.
+    pub(crate) fn shell(&self, script: &str) -> Ended {
+        let programs = self.programs();
+        if !programs.join("devenv").exists() {
+            std::os::unix::fs::symlink(fs::canonicalize(binary()).unwrap(), programs.join("devenv")).unwrap();
+        }
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
         let variables: Vec<_> =
             self.command(&[]).get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
@@ -293,6 +305,13 @@ impl Drop for Corner {
             assert!(left.is_empty(), "left behind: {left:?}; {ends:?}");
         }
     }
+}
+
+/// Writes a program for a shell to run.
+pub(crate) fn executable(path: &Path, script: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("#!/usr/bin/env bash\nset -e\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The binary to test.

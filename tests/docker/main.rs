@@ -10,6 +10,7 @@ mod chaos;
 mod ci;
 mod commands;
 mod compose;
+mod cookbook;
 mod data;
 mod dependencies;
 mod encrypted_clients;
