@@ -25,6 +25,10 @@ pub(crate) const IMPORT_URL: &str = "DEVENV_IMPORT_URL";
 pub(crate) const MEMORY_BUDGET: &str = "DEVENV_MEMORY_BUDGET";
 pub(crate) const DOCKER_HOST: &str = "DOCKER_HOST";
 pub(crate) const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
+pub(crate) const DOCKER_TLS_VERIFY: &str = "DOCKER_TLS_VERIFY";
+pub(crate) const DOCKER_CERT_PATH: &str = "DOCKER_CERT_PATH";
+/// Read by `devenv_engine::docker::Selection`.
+pub(crate) const SSH_CONFIG: &str = "DEVENV_SSH_CONFIG";
 /// The shell whose completion script asks for candidates.
 pub(crate) const COMPLETE: &str = "DEVENV_COMPLETE";
 /// What `devenv hook` has set in this shell.
@@ -71,6 +75,18 @@ pub(crate) const VARIABLES: &[EnvironmentVariable] = &[
     EnvironmentVariable {
         name: DOCKER_CONTEXT,
         meaning: "Docker context to use, as in Docker. `--context` and `DOCKER_HOST` take precedence.",
+    },
+    EnvironmentVariable {
+        name: DOCKER_TLS_VERIFY,
+        meaning: "If set, the engine at `DOCKER_HOST` is reached over TLS and verified by the certificates of `DOCKER_CERT_PATH`, as in Docker.",
+    },
+    EnvironmentVariable {
+        name: DOCKER_CERT_PATH,
+        meaning: "Directory with `ca.pem`, and with `cert.pem` and `key.pem` if the engine asks for a client's certificate. Default: `~/.docker`.",
+    },
+    EnvironmentVariable {
+        name: SSH_CONFIG,
+        meaning: "Configuration file for `ssh` (`ssh -F`) when the engine's address is `ssh://USER@HOST:PORT`. Default: your own `~/.ssh/config`.",
     },
     EnvironmentVariable {
         name: COMPLETE,

@@ -45,6 +45,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("testing", include_str!("../../docs/guide/testing.md")),
     ("clients", include_str!("../../docs/guide/clients.md")),
     ("ci", include_str!("../../docs/guide/ci.md")),
+    ("remote-engines", include_str!("../../docs/guide/remote-engines.md")),
     ("ui", include_str!("../../docs/guide/ui.md")),
     ("chaos", include_str!("../../docs/guide/chaos.md")),
     ("scenarios", include_str!("../../docs/guide/scenarios.md")),

@@ -76,6 +76,8 @@ impl Session {
             context: self.global.context.clone(),
             docker_host: variable(paths::DOCKER_HOST),
             docker_context: variable(paths::DOCKER_CONTEXT),
+            docker_tls_verify: variable(paths::DOCKER_TLS_VERIFY),
+            docker_cert_path: variable(paths::DOCKER_CERT_PATH),
         }
     }
 

@@ -8,11 +8,17 @@ use crate::{error::no_engine, server::EngineCheck};
 /// Refuses a client that selects another engine than the one at `endpoint`, because it would see the wrong containers.
 pub(super) fn check(own: Selection, endpoint: String) -> EngineCheck {
     Box::new(move |choice: EngineSelection| {
-        if choice == EngineSelection::default() {
+        if (&choice.context, &choice.docker_host, &choice.docker_context) == (&None, &None, &None) {
             return Ok(());
         }
-        let meant =
-            Selection { context: choice.context, docker_host: choice.docker_host, docker_context: choice.docker_context, ..own.clone() };
+        let meant = Selection {
+            context: choice.context,
+            docker_host: choice.docker_host,
+            docker_context: choice.docker_context,
+            docker_tls_verify: choice.docker_tls_verify,
+            docker_cert_path: choice.docker_cert_path.map(Into::into),
+            ..own.clone()
+        };
         match named_endpoint(&meant) {
             Ok(Some(selected)) if selected != endpoint => {
                 let message = format!("the running daemon uses the engine at {endpoint}, but this command selects {selected}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use devenv_api::ApiError;
+use devenv_engine::Reach;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ use crate::{
 
 /// How long the first client waits at most for the services that were adopted.
 const PROVED_WITHIN: Duration = Duration::from_millis(500);
+/// On another machine's engine, where a relay is started first.
+const PROVED_AFAR_WITHIN: Duration = Duration::from_secs(15);
 
 /// Starts a task for each environment on record, with what exists of it.
 pub(super) async fn adopt(environments: &Environments) -> Result<(), ApiError> {
@@ -44,5 +47,6 @@ pub(super) async fn prove(environments: &Environments) {
         // An environment that ends has nothing to prove.
         let _ = environment.handle.views().wait_for(|view| view.all_settled() || view.engine_lost).await.map(drop);
     });
-    let _ = timeout(PROVED_WITHIN, join_all(proved)).await;
+    let within = if *environments.reach() == Reach::Relayed { PROVED_AFAR_WITHIN } else { PROVED_WITHIN };
+    let _ = timeout(within, join_all(proved)).await;
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use devenv_api::{Check, EngineSelection};
-use devenv_engine::{Engine, EngineError, docker};
+use devenv_engine::{Engine, EngineError, HelperRun, Labels, OwnerId, Reach, docker};
+use devenv_spec::EnvironmentId;
 use jiff::Timestamp;
 
 use super::{fail, ok, warning};
+use crate::faults;
 
 pub(super) async fn checks(choice: &EngineSelection, images: &[String]) -> (Vec<Check>, bool) {
     let selection = docker::Selection::read(choice.context.clone(), |name| std::env::var(name).ok());
@@ -20,6 +23,9 @@ pub(super) async fn checks(choice: &EngineSelection, images: &[String]) -> (Vec<
     };
     checks.push(clock_check(engine.as_ref()).await);
     checks.push(images_check(engine.as_ref(), images).await);
+    if engine.reach().await == Reach::Relayed {
+        checks.push(disk_check(engine.as_ref()).await);
+    }
     (checks, true)
 }
 
@@ -81,11 +87,61 @@ async fn images_check(engine: &dyn Engine, images: &[String]) -> Check {
     )
 }
 
+/// Below this, pulling a few images fills the disk.
+const LITTLE: u64 = 5 << 30;
+
+/// The disk of another machine's engine, which no request of its interface reports: a program of ours looks there, if `up` has already
+/// brought it there.
+async fn disk_check(engine: &dyn Engine) -> Check {
+    let image = faults::agent_image_name();
+    match engine.image(&image).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return ok("engine disk", "its free space is known after the first `devenv up` on this engine"),
+        Err(error) => return warning("engine disk", error.to_string(), "see the engine's own log"),
+    }
+    let labels = Labels {
+        owner: OwnerId("doctor".to_owned()),
+        environment: EnvironmentId::recorded("doctor"),
+        project: String::new(),
+        instance: String::new(),
+        service: None,
+        spec: None,
+        role: None,
+    };
+    let command = ["/holder", "disk"].map(str::to_owned).to_vec();
+    let helper = HelperRun { labels, image, command, mounts: Vec::new(), user: Some("65534:65534".to_owned()), network: None };
+    let said = match engine.run_helper(&helper).await {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        Err(error) => return warning("engine disk", error.to_string(), "see the engine's own log"),
+    };
+    free_space(&said)
+}
+
+/// The answer of the program: `ready` and the number of free bytes.
+fn free_space(said: &str) -> Check {
+    match said.strip_prefix("ready ").and_then(|free| free.parse::<u64>().ok()) {
+        Some(free) if free < LITTLE => warning(
+            "engine disk",
+            format!("{} are free on the engine's machine", ByteSize(free)),
+            "`devenv gc --all` and `docker system prune` remove what is not needed",
+        ),
+        Some(free) => ok("engine disk", format!("{} are free on the engine's machine", ByteSize(free))),
+        None => warning("engine disk", format!("its free space is not known: {said}"), "see the engine's own log"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use devenv_api::CheckStatus;
 
     use super::*;
+
+    #[test]
+    fn little_free_space_of_the_engines_machine_is_a_warning() {
+        assert_eq!(free_space("ready 1000").status, CheckStatus::Warning);
+        assert_eq!(free_space("ready 90000000000").status, CheckStatus::Ok);
+        assert_eq!(free_space("failed: no").status, CheckStatus::Warning);
+    }
 
     #[test]
     fn a_clock_differs_by_more_than_the_request_took() {

@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 use super::{
     Environment, Environments,
     ports::{self, Leasing},
+    remote,
 };
 use crate::{
     error::{internal, no_engine},
@@ -44,6 +45,11 @@ impl Environments {
         let leases =
             Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports: leased.ports, authority };
         let mut spec = devenv_profile::compile(&profile, &leases);
+        remote::check(&spec, &self.shared.reach, &leases.authority)?;
+        for (container, process) in remote::apart(&spec, &self.shared.reach) {
+            let message = format!("{container} runs on another machine, from which it does not reach the process {process} on this one");
+            environment.handle.events.emit(crate::event::NewEvent::of(container, "service.apart", message));
+        }
         self.read_contexts(&mut spec).await?;
         Ok(spec)
     }
@@ -72,6 +78,7 @@ impl Environments {
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
         let mut spec = devenv_profile::compile(&profile, &leases);
+        remote::check(&spec, &self.shared.reach, &leases.authority)?;
         let files = self.read_contexts(&mut spec).await?;
         Ok((spec, files))
     }

@@ -15,23 +15,22 @@ use std::{
 
 use devenv_api::{ApiError, ServiceState};
 use devenv_engine::{BEHIND, Engine, Reach};
-use devenv_spec::{EnvironmentId, ServiceName, SleepMode};
+use devenv_spec::{ServiceName, SleepMode};
 use futures_util::{FutureExt, future::join_all};
 use tokio::{
-    net::TcpStream,
     sync::{Notify, watch},
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     parts::Parts,
-    port_forwards::{PortForwards, Target},
+    port_forwards::{PortForwards, Target, Ways},
 };
 use crate::{
     event::NewEvent,
-    net::{Clients, Connect, Front, Gate, holder_of},
-    reconcile::{CommandError, FrontedService, Handle, network_name},
+    net::{Clients, Connect, Front, Gate, dial, holder_of},
+    reconcile::{CommandError, FrontedService, Handle},
 };
 
 /// How soon a port is tried again that could not be bound: a former container of the service may still have it.
@@ -209,8 +208,8 @@ fn due(
 }
 
 /// Keeps the ports until its task ends.
-pub(super) async fn keep(fronts: Fronts, handle: Handle, id: EnvironmentId, reach: Reach, stop: CancellationToken) {
-    let forwards = Arc::new(PortForwards { engine: fronts.engine.clone(), network: network_name(&id), reach });
+pub(super) async fn keep(fronts: Fronts, handle: Handle, ways: Ways, stop: CancellationToken) {
+    let forwards = Arc::new(PortForwards::new(ways));
     let mut open: BTreeMap<u16, (ServiceName, Target, Front)> = BTreeMap::new();
     // Since when a port cannot be bound.
     let mut refused: HashMap<u16, Instant> = HashMap::new();
@@ -219,6 +218,9 @@ pub(super) async fn keep(fronts: Fronts, handle: Handle, id: EnvironmentId, reac
     loop {
         views.mark_unchanged();
         let fronted = fronts.set_gates(&handle);
+        if fronted.iter().all(|service| service.container.is_none()) {
+            forwards.close();
+        }
         let wanted = targets(&fronted, &forwards.reach);
         refused.retain(|port, _| wanted.contains_key(port));
         reported.retain(|port| wanted.contains_key(port));
@@ -278,8 +280,8 @@ fn connector(forwards: &Arc<PortForwards>, target: &Target) -> Connect {
         let (forwards, target) = (forwards.clone(), target.clone());
         async move {
             match &forwards.reach {
-                Reach::Here => TcpStream::connect((BEHIND, target.outer)).await,
-                Reach::Beside | Reach::Elsewhere { .. } => forwards.connect(&target).await,
+                Reach::Here => dial((BEHIND, target.outer)).await.map(Either::Left),
+                Reach::Beside | Reach::Elsewhere { .. } | Reach::Relayed => forwards.connect(&target).await,
             }
         }
         .boxed()

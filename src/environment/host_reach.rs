@@ -90,10 +90,10 @@ fn is_inside(subnet: Ipv4Net, peer: IpAddr) -> bool {
 }
 
 async fn connect(port: u16) -> io::Result<TcpStream> {
-    let four = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
+    let four = net::dial(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
     match four {
         Ok(stream) => Ok(stream),
-        Err(_) => TcpStream::connect(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await,
+        Err(_) => net::dial(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await,
     }
 }
 

@@ -19,6 +19,8 @@ mod paused;
 mod port_forwards;
 mod ports;
 mod registry;
+mod relay;
+mod remote;
 
 pub(crate) use fronts::{HeldGates, awake};
 pub(crate) use parts::Environment;

@@ -70,6 +70,7 @@ impl Environment {
         processes: Arc<HostProcesses>,
     ) -> Result<Environment, ApiError> {
         let id = record.id.clone();
+        let (labels, agent_image) = (reconcile::labels(&shared.owner, &record, None), shared.store.agent_image());
         let fail =
             |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
@@ -113,15 +114,14 @@ impl Environment {
         tasks.spawn("own task", task);
         processes.tell(handle.clone());
         let forwards = port_forwards::Held::default();
+        let ways = port_forwards::Ways { engine: shared.engine.clone(), reach: shared.reach.clone(), labels, agent_image };
         if shared.reach == Reach::Here {
             tasks.spawn("ports of processes", host_reach::keep(handle.clone(), tasks.end.clone()));
         } else {
-            let (engine, reach, stop) = (shared.engine.clone(), shared.reach.clone(), tasks.end.clone());
-            tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), engine, id.clone(), reach, forwards.clone(), stop));
+            tasks.spawn("port forwarding", port_forwards::keep(handle.clone(), ways.clone(), forwards.clone(), tasks.end.clone()));
         }
         let fronts = Fronts::new(shared.bell.clone(), shared.engine.clone());
-        let (reach, stop) = (shared.reach.clone(), tasks.end.clone());
-        tasks.spawn("ports of services that may sleep", fronts::keep(fronts.clone(), handle.clone(), id.clone(), reach, stop));
+        tasks.spawn("ports of services that may sleep", fronts::keep(fronts.clone(), handle.clone(), ways, tasks.end.clone()));
         let leases = Leases::new(ProvisionContext {
             vault: vault.clone(),
             authority: Some(devenv_secrets::tls::certificate_of(&shared.store.authority())),

@@ -111,6 +111,10 @@ impl Environments {
         &self.shared.engine
     }
 
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.shared.reach
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.shared.store
     }

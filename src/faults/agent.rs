@@ -114,6 +114,18 @@ pub(super) async fn has_hit(engine: &dyn Engine, id: &str) -> bool {
     false
 }
 
+/// The image of the agent's program, which does other work in containers' networks too. Errors are text for people.
+pub(crate) async fn image(engine: &dyn Engine, known: &Path) -> Result<String, String> {
+    ensure_image(engine, known).await.map_err(|error| error.to_string())
+}
+
+/// The name of the image, which changes with the program.
+pub(crate) fn image_name() -> String {
+    let digest = Sha256::digest(fault_agent());
+    let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("devenv-holder:{tag}")
+}
+
 /// The id of the image, which is made from the program's bytes if it does not exist; its name changes with them.
 ///
 /// Everybody who may load images can give another one this name, and a fault agent has capabilities in the network of a service: so
@@ -122,9 +134,7 @@ async fn ensure_image(engine: &dyn Engine, known: &Path) -> Result<String, Agent
     if fault_agent().is_empty() {
         return Err(AgentError::NotBuilt);
     }
-    let digest = Sha256::digest(fault_agent());
-    let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("devenv-holder:{tag}");
+    let name = image_name();
     let made = devenv_files::read_text_bounded(known, 4096).unwrap_or_default();
     let here = engine.image(&name).await?;
     if let Some(id) = here.filter(|id| made.lines().any(|line| line == format!("{name} {id}"))) {

@@ -46,7 +46,7 @@ use crate::{
 };
 use undo_log::{Entry, UndoLog};
 
-pub(crate) use agent::ROLE;
+pub(crate) use agent::{ROLE, image as agent_image, image_name as agent_image_name};
 pub(crate) use devenv_kinds::faults::catalogue;
 pub(crate) use rescue::rescue;
 

@@ -107,6 +107,7 @@ async fn run(
         command: ["sh", "-c", script].iter().chain(arguments).map(|word| (*word).to_owned()).collect(),
         mounts,
         user: Some("0:0".to_owned()),
+        network: None,
     };
     Ok(engine.run_helper(&helper).await?)
 }

@@ -20,12 +20,13 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_util::either::Either;
 
 use super::peer::{Opener, opener};
 
@@ -53,7 +54,10 @@ pub(crate) enum Gate {
 }
 
 /// Makes a connection to the service.
-pub(crate) type Connect = Arc<dyn Fn() -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
+pub(crate) type Connect = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Server>> + Send + Sync>;
+
+/// A connection to a service: direct, or through the engine of another machine.
+pub(crate) type Server = Either<TcpStream, DuplexStream>;
 
 /// The clients of one service, on all its ports.
 pub(crate) struct Clients {
@@ -226,7 +230,6 @@ async fn serve(mut client: TcpStream, peer: SocketAddr, clients: &Clients, conne
         if clients.gate.borrow().0 != Gate::Asleep
             && let Ok(mut server) = connect().await
         {
-            let _ = server.set_nodelay(true);
             // Either end may break off; both sides see it.
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         }
@@ -239,7 +242,6 @@ async fn serve(mut client: TcpStream, peer: SocketAddr, clients: &Clients, conne
             return;
         }
         if let Ok(server) = connect().await {
-            let _ = server.set_nodelay(true);
             if clients.is_closed() {
                 // It fell asleep at this moment, and may owe the first word.
                 clients.call();
@@ -258,9 +260,9 @@ async fn sent_nothing(client: &TcpStream) -> bool {
     matches!(timeout(ARRIVED, client.peek(&mut [0])).await, Ok(Ok(0) | Err(_)))
 }
 
-async fn converse(client: TcpStream, server: TcpStream, clients: &Clients) {
+async fn converse(client: TcpStream, server: Server, clients: &Clients) {
     let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
     let asks = Asks { clients, now: AtomicBool::new(false) };
     tokio::join!(carry(&mut from_client, &mut to_server, || asks.asked()), carry(&mut from_server, &mut to_client, || asks.answered()));
 }

@@ -8,8 +8,8 @@ mod ports;
 mod subnets;
 mod tunnel;
 
-pub(crate) use forward::forward;
-pub(crate) use front::{Clients, Connect, Front, Gate};
+pub(crate) use forward::{dial, forward};
+pub(crate) use front::{Clients, Connect, Front, Gate, Server};
 pub(crate) use port_owner::{Holder, Listening, holder_of, listening_on};
 pub(crate) use ports::{PortError, PortReservations, is_free, shadowed_by};
 pub(crate) use subnets::{SubnetError, choose_subnet, host_routes};

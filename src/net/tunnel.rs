@@ -7,7 +7,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::forward;
+use super::{dial, forward};
 
 /// Closed, with all its connections, when it is dropped.
 pub(crate) struct Tunnel {
@@ -24,7 +24,7 @@ impl Tunnel {
         let own = listener.local_addr()?.port();
         let target = (host.to_owned(), port);
         let accepts = move |from| from == peer;
-        let serving = tokio::spawn(forward(listener, accepts, move || TcpStream::connect(target.clone())));
+        let serving = tokio::spawn(forward(listener, accepts, move || dial(target.clone())));
         Ok(Self { port: own, serving })
     }
 

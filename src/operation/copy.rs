@@ -219,6 +219,7 @@ pub(super) async fn digest(environments: &Environments, record: &Record, volume:
         command: ["sh", "-c", script].map(str::to_owned).to_vec(),
         mounts: vec![CreatedMount::Volume { name: volume.to_owned(), target: "/from".to_owned(), read_only: true }],
         user: Some("0:0".to_owned()),
+        network: None,
     };
     let output = environments.engine().run_helper(&helper).await.map_err(|error| no_engine(&error))?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -116,6 +116,7 @@ fn helper(context: &Context, record: &Record, held: &Held, script: Vec<String>, 
         command: ["sh", "-c"].map(str::to_owned).into_iter().chain(script).collect(),
         mounts,
         user: Some("0:0".to_owned()),
+        network: None,
     }
 }
 

@@ -51,6 +51,12 @@ pub struct EngineSelection {
     pub docker_host: Option<String>,
     /// `DOCKER_CONTEXT`.
     pub docker_context: Option<String>,
+    /// `DOCKER_TLS_VERIFY`.
+    #[serde(default)]
+    pub docker_tls_verify: Option<String>,
+    /// `DOCKER_CERT_PATH`.
+    #[serde(default)]
+    pub docker_cert_path: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]

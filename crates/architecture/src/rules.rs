@@ -166,11 +166,11 @@ pub const RULES: &[Rule] = &[
 pub const ROOMS: &[&[&str]] = &[
     &["blocking", "error", "inherit", "openapi", "paths"],
     &["event", "net", "store"],
-    &["backups", "operation_store", "reconcile", "doctor"],
+    &["backups", "operation_store", "reconcile"],
     &["golden"],
     &["runtime"],
     &["faults", "reload"],
-    &["environment"],
+    &["environment", "doctor"],
     &["operation"],
     &["server"],
     &["daemon"],

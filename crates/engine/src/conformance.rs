@@ -211,6 +211,7 @@ async fn commands_run(case: &Case<'_>, id: &str) {
         command: command(&["echo", "helped"]),
         mounts: vec![CreatedMount::Volume { name: case.name("data"), target: "/v".into(), read_only: true }],
         user: None,
+        network: None,
     };
     let helped = case.engine.run_helper(&helper).await.unwrap();
     assert_eq!((helped.code, helped.stdout.as_ref()), (0, &b"helped\n"[..]));

@@ -1,7 +1,7 @@
 //! The container engine: the boundary between the desired and the running state.
 //!
 //! The trait offers only what the supervisor needs, in its own terms. `docker` talks to a real engine (and is the only
-//! user of bollard); `fake` is scripted by tests.
+//! user of bollard); `fake` is scripted by tests. `tunnel` carries connections to services through any engine.
 
 pub mod build;
 #[cfg(test)]
@@ -11,6 +11,7 @@ pub mod docker;
 pub mod fake;
 mod labels;
 pub mod launch;
+mod tunnel;
 mod types;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use build::BuildInputs;
 
 pub use devenv_api::EngineInfo;
 pub use labels::{Labels, OwnerId};
+pub use tunnel::Tunnel;
 pub use types::{
     Attachment, ComposeMount, ComposeProject, ComposeVolume, ContainerCreate, ContainerState, CreatedAttachment, CreatedMount, EngineError,
     EngineEvent, EngineEventKind, ExecInput, ExecOutput, ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts,

@@ -93,6 +93,9 @@ pub enum Reach {
     Beside,
     /// They are on that host, on all of its addresses.
     Elsewhere { host: String },
+    /// The engine is on another machine, of which only the engine's own interface is reached: no port is published on its loopback, and
+    /// connections go through a relay in the environment's network (`Tunnel`).
+    Relayed,
 }
 
 /// A local image.
@@ -348,6 +351,8 @@ pub struct HelperRun {
     pub command: Vec<String>,
     pub mounts: Vec<CreatedMount>,
     pub user: Option<String>,
+    /// The network that it joins; none by default.
+    pub network: Option<String>,
 }
 
 /// A container of ours in the namespaces of another.

@@ -13,6 +13,7 @@ mod netlink;
 mod packets;
 mod proxy;
 mod random;
+mod relay;
 mod rules;
 mod suspend;
 mod sys;
@@ -84,6 +85,13 @@ fn run(arguments: &[String]) -> Result<(), String> {
         "look" => {
             println!("ready {}", netlink::tables()?.join(" "));
             thread::sleep(Duration::from_secs(3));
+        }
+        // For an engine on another machine: carries connections into this network.
+        "relay" => relay::serve()?,
+        // The free space of the disk that the engine keeps containers on.
+        "disk" => {
+            let (free, _) = sys::free_space("/").map_err(|error| format!("cannot query the free space: {error}"))?;
+            println!("ready {free}");
         }
         // Checks that a host supports all faults.
         "probe" => println!("ready"),

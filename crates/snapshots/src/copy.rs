@@ -131,6 +131,7 @@ pub async fn copy_volume(engine: &dyn Engine, copy: VolumeCopy<'_>) -> Result<Co
             CreatedMount::Volume { name: copy.to.to_owned(), target: "/to".to_owned(), read_only: false },
         ],
         user: Some("0:0".to_owned()),
+        network: None,
     };
     let output = engine.run_helper(&helper).await.map_err(|source| CopyError::Engine { from: copy.from.to_owned(), source })?;
     if output.code == 0 {

@@ -1,6 +1,6 @@
 use std::process::{Command, Stdio};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 
 use super::*;
 
@@ -26,7 +26,7 @@ async fn server() -> (u16, JoinSet<()>) {
 async fn front(backend: u16) -> (u16, Arc<Clients>, Front) {
     let clients = Arc::new(Clients::new(Arc::default()));
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let connect: Connect = Arc::new(move || TcpStream::connect(("127.0.0.1", backend)).boxed());
+    let connect: Connect = Arc::new(move || TcpStream::connect(("127.0.0.1", backend)).map_ok(Either::Left).boxed());
     let front = Front::bind(port, clients.clone(), connect).await.unwrap();
     (port, clients, front)
 }

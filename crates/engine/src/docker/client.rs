@@ -10,6 +10,7 @@ use super::{
     endpoint::{Endpoint, EndpointChoice, Selection, read_file, resolve},
     error::{from_bollard, gone},
     reach::{self, Place},
+    remote::Bridge,
     version::{ApiVersion, NEWEST, SUBPATH, negotiate, pin},
     wire::{Call, Wire},
 };
@@ -30,6 +31,8 @@ pub(super) struct Client {
     api: ApiVersion,
     dual_stack: Arc<OnceCell<bool>>,
     place: Arc<OnceCell<Place>>,
+    /// To an engine on another machine.
+    _bridge: Option<Arc<Bridge>>,
 }
 
 /// Docker 23 brought the Dockerfile frontend 1.4, the first with here-documents.
@@ -105,14 +108,22 @@ async fn first_that_answers(endpoints: &[Endpoint]) -> Result<Client, EngineErro
 
 impl Client {
     async fn connect(endpoint: &Endpoint) -> Result<Self, EngineError> {
-        let plain = Wire::new(endpoint)?;
+        let bridge = match endpoint {
+            Endpoint::Remote(remote) => Some(Arc::new(Bridge::open(remote.clone()).await?)),
+            Endpoint::Unix(_) | Endpoint::Tcp(_) => None,
+        };
+        let socket = bridge.as_ref().map(|bridge| bridge.socket());
+        let plain = Wire::new(endpoint, socket.as_deref())?;
         let version = read_version(&plain).await?;
         let api = negotiate(&endpoint.to_string(), &version.api_version, version.minimum.as_deref())?;
         // bollard ignores the version given here; `pin` sets it.
         let cosmetic = bollard::API_DEFAULT_VERSION;
-        let docker = match endpoint {
-            Endpoint::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), ANSWER, cosmetic),
-            Endpoint::Tcp(address) => bollard::Docker::connect_with_http(address, ANSWER, cosmetic),
+        let docker = match (endpoint, &socket) {
+            (Endpoint::Unix(path), _) | (Endpoint::Remote(_), Some(path)) => {
+                bollard::Docker::connect_with_unix(&path.to_string_lossy(), ANSWER, cosmetic)
+            }
+            (Endpoint::Tcp(address), _) => bollard::Docker::connect_with_http(address, ANSWER, cosmetic),
+            (Endpoint::Remote(_), None) => unreachable!("it has a bridge, which has a socket"),
         }
         .map_err(|error| from_bollard(endpoint, "connect", error))?;
         debug_assert!(api <= NEWEST);
@@ -123,7 +134,17 @@ impl Client {
             api,
             dual_stack: Arc::default(),
             place: Arc::default(),
+            _bridge: bridge,
         })
+    }
+
+    /// Whether the engine's disk and processes may be this machine's, so that its paths and process numbers mean something here.
+    pub(super) fn shares_machine(&self) -> bool {
+        match self.endpoint() {
+            Endpoint::Unix(_) => true,
+            Endpoint::Tcp(address) => reach::is_loopback(address),
+            Endpoint::Remote(_) => false,
+        }
     }
 
     /// An older engine would mount the whole volume without a word.

@@ -69,6 +69,9 @@ pub(super) async fn project(client: &Client, name: &str) -> Result<ComposeProjec
         let names: Vec<&str> = project.volumes.iter().map(|volume| volume.name.as_str()).collect();
         let users = self::containers(client, ("volume", &names)).await?;
         let running = containers.iter().chain(&users).filter(|container| container.may_write()).map(ContainerDocument::shown_name);
+        if !client.shares_machine() {
+            project.volumes.iter_mut().for_each(|volume| volume.mountpoint = PathBuf::new());
+        }
         project.running = running.collect::<BTreeSet<String>>().into_iter().collect();
     }
     Ok(project)

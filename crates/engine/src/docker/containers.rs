@@ -43,7 +43,16 @@ pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<Observe
 
 /// `None` if it does not exist, or has no labels of devenv.
 pub(super) async fn inspect(client: &Client, id: &str) -> Result<Option<ObservedContainer>, EngineError> {
-    Ok(document(client, id).await?.and_then(|document| document.observed()))
+    let observed = document(client, id).await?.and_then(|document| document.observed());
+    Ok(if client.shares_machine() { observed } else { observed.map(without_pid) })
+}
+
+/// The number is of another machine, and names another process here, or none.
+fn without_pid(mut observed: ObservedContainer) -> ObservedContainer {
+    if let ContainerState::Running { pid } | ContainerState::Paused { pid } = &mut observed.state {
+        *pid = 0;
+    }
+    observed
 }
 
 pub(super) async fn document(client: &Client, id: &str) -> Result<Option<ContainerDocument>, EngineError> {

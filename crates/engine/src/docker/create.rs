@@ -16,10 +16,10 @@ use bollard::{
 use futures_util::future;
 use tokio::time::{Instant, sleep};
 
-use super::{client::Client, containers, networks};
+use super::{client::Client, containers, networks, reach::Place, upload};
 use devenv_spec::{DeviceRequest, MountOptions, PublishedPort, Ulimit};
 
-use crate::{ContainerCreate, CreatedMount, EngineError, Reach};
+use crate::{ContainerCreate, CreatedMount, EngineError, Reach, UploadFile};
 
 /// The engine keeps this much of a container's output in each of two files, for a daemon that was not running for a while.
 const LOG_SIZE: &str = "64m";
@@ -27,6 +27,8 @@ const LOG_FILES: &str = "2";
 
 /// How long a name may be in use by a container that is still being created, or not quite removed, and cannot be seen.
 const UNSEEN: Duration = Duration::from_secs(10);
+/// The largest file that is copied instead of mounted, in bytes.
+const LARGEST_FILE: u64 = 4 << 20;
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// A container of ours that has the name already may be the result of an earlier request, whose sender died: it is used
@@ -40,8 +42,12 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
         });
     }
     let publishing = Publishing { dual_stack: client.dual_stack().await, reach: client.place().await.reach() };
-    let mounts = container.mounts.iter().map(|mount| seen_from_host(client, mount));
-    let mounts = future::try_join_all(mounts).await?;
+    let (copied, mounted) = match client.place().await {
+        Place::Far => container.mounts.iter().partition(|mount| is_file(mount)),
+        Place::Here | Place::Beside(_) | Place::Elsewhere { .. } => (Vec::new(), container.mounts.iter().collect::<Vec<_>>()),
+    };
+    let files = read(&copied).await?;
+    let mounts = future::try_join_all(mounted.into_iter().map(|mount| seen_from_host(client, mount))).await?;
     let action = format!("create the container `{}`", container.name);
     let (deadline, mut pause) = (Instant::now() + UNSEEN, FIRST_LOOK);
     loop {
@@ -52,12 +58,12 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
         let options = options.build();
         let created = client.docker.create_container(Some(options), body(container, &mounts, &publishing)).await;
         let refusal = match created.map_err(client.explain(&action)) {
-            Ok(created) => return attached(client, container, created.id).await,
+            Ok(created) => return finished(client, container, created.id, &files).await,
             Err(refusal @ EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => refusal,
             Err(error) => return Err(error),
         };
         match containers::document(client, &container.name).await? {
-            Some(there) if there.is_as_asked(container) => return attached(client, container, there.id).await,
+            Some(there) if there.is_as_asked(container) => return finished(client, container, there.id, &files).await,
             Some(there) if there.labels().is_some_and(|labels| labels.same_subject(&container.labels)) => {
                 containers::remove(client, &there.id).await?;
             }
@@ -71,12 +77,35 @@ pub(super) async fn create(client: &Client, container: &ContainerCreate) -> Resu
     }
 }
 
-/// The container on all of its networks: engines before API 1.44 accept only one at creation.
-async fn attached(client: &Client, container: &ContainerCreate, id: String) -> Result<String, EngineError> {
+/// The container on all of its networks: engines before API 1.44 accept only one at creation. With the files that are not mounted.
+async fn finished(client: &Client, container: &ContainerCreate, id: String, files: &[UploadFile]) -> Result<String, EngineError> {
     for attachment in &container.attachments {
         networks::connect(client, &id, attachment).await?;
     }
+    upload::upload(client, &id, files).await?;
     Ok(id)
+}
+
+/// A single file that the container only reads, such as a certificate: on another machine it gets a copy.
+fn is_file(mount: &CreatedMount) -> bool {
+    matches!(mount, CreatedMount::Host { path, read_only: true, .. } if path.is_file())
+}
+
+async fn read(mounts: &[&CreatedMount]) -> Result<Vec<UploadFile>, EngineError> {
+    let mut files = Vec::new();
+    for mount in mounts {
+        let CreatedMount::Host { path, target, .. } = mount else { continue };
+        let from = path.clone();
+        let content = tokio::task::spawn_blocking(move || devenv_files::read_bounded(&from, LARGEST_FILE)).await;
+        let content = match content {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let action = || format!("copy {} to the engine's machine", path.display());
+        let content = content.map_err(|message| EngineError::Refused { action: action(), status: 400, message })?;
+        files.push(UploadFile { path: target.clone(), mode: 0o444, uid: 0, gid: 0, content: content.into() });
+    }
+    Ok(files)
 }
 
 /// A path of this process is the host's, or has another name there.
@@ -242,9 +271,9 @@ fn bindings(ports: &[PublishedPort], publishing: &Publishing, is_free_at_six: im
         };
         match &publishing.reach {
             // The host's loopback is not this container's: the daemon listens on the container's own.
-            Reach::Beside if is_local(&port.address) => continue,
+            Reach::Beside | Reach::Relayed if is_local(&port.address) => continue,
             Reach::Elsewhere { .. } if is_local(&port.address) => publish("0.0.0.0"),
-            Reach::Here | Reach::Beside | Reach::Elsewhere { .. } => publish(&port.address),
+            Reach::Here | Reach::Beside | Reach::Elsewhere { .. } | Reach::Relayed => publish(&port.address),
         }
         if publishing.dual_stack && publishing.reach == Reach::Here && port.address == "127.0.0.1" && is_free_at_six(port.host) {
             publish("::1");
@@ -343,6 +372,8 @@ mod tests {
         let elsewhere = || Reach::Elsewhere { host: "docker".to_owned() };
         assert_eq!(publish("127.0.0.1", true, elsewhere()), ["0.0.0.0"]);
         assert_eq!(publish("127.0.0.1", true, Reach::Beside), Vec::<String>::new());
+        assert_eq!(publish("127.0.0.1", false, Reach::Relayed), Vec::<String>::new());
+        assert_eq!(publish("0.0.0.0", false, Reach::Relayed), ["0.0.0.0"]);
         assert_eq!(publish("0.0.0.0", true, Reach::Beside), ["0.0.0.0"]);
         assert_eq!(publish(crate::BEHIND, true, elsewhere()), ["0.0.0.0"]);
         assert_eq!(publish(crate::BEHIND, true, Reach::Beside), Vec::<String>::new());

@@ -7,11 +7,13 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::remote::{Certificates, Remote, SshAddress};
 use crate::EngineError;
 
 /// The inputs of the selection. Empty variables count as unset.
@@ -23,6 +25,9 @@ pub struct Selection {
     pub docker_context: Option<String>,
     pub docker_config: Option<PathBuf>,
     pub docker_tls_verify: Option<String>,
+    pub docker_cert_path: Option<PathBuf>,
+    /// `DEVENV_SSH_CONFIG`.
+    pub ssh_configuration: Option<PathBuf>,
     pub runtime_directory: Option<PathBuf>,
     pub home: Option<PathBuf>,
 }
@@ -33,6 +38,8 @@ pub(super) enum Endpoint {
     Unix(PathBuf),
     /// `host:port`, unencrypted.
     Tcp(String),
+    /// Over TLS or ssh.
+    Remote(Arc<Remote>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +63,8 @@ impl Selection {
             docker_context: variable("DOCKER_CONTEXT"),
             docker_config: variable("DOCKER_CONFIG").map(PathBuf::from),
             docker_tls_verify: variable("DOCKER_TLS_VERIFY"),
+            docker_cert_path: variable("DOCKER_CERT_PATH").map(PathBuf::from),
+            ssh_configuration: variable("DEVENV_SSH_CONFIG").map(PathBuf::from),
             runtime_directory: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
             home: variable("HOME").map(PathBuf::from),
         }
@@ -63,6 +72,11 @@ impl Selection {
 
     fn configuration(&self) -> Option<PathBuf> {
         self.docker_config.clone().or_else(|| self.home.as_ref().map(|home| home.join(".docker")))
+    }
+
+    /// The directory of the certificates for TLS, which Docker looks for in its configuration.
+    fn certificates(&self) -> Option<PathBuf> {
+        self.docker_cert_path.clone().or_else(|| self.configuration())
     }
 
     fn well_known(&self) -> Vec<Endpoint> {
@@ -102,8 +116,16 @@ pub(super) fn resolve(selection: &Selection, read: Reader<'_>) -> Result<Endpoin
         return context(selection, name, "--context", read);
     }
     if let Some(host) = &selection.docker_host {
-        let tls = selection.docker_tls_verify.is_some();
-        return parse(host, tls, "DOCKER_HOST").map(|endpoint| EndpointChoice::Named { endpoint, by: "DOCKER_HOST".to_owned() });
+        let by = "DOCKER_HOST";
+        let certificates = selection.docker_tls_verify.is_some().then(|| selection.certificates()).flatten();
+        let tls = match certificates {
+            Some(directory) => Tls::With(directory),
+            None if selection.docker_tls_verify.is_some() => {
+                return Err(unreachable(host, "DOCKER_TLS_VERIFY is set, but neither DOCKER_CERT_PATH nor HOME is".to_owned()));
+            }
+            None => Tls::Without,
+        };
+        return parse(host, &tls, by, selection, read).map(|endpoint| EndpointChoice::Named { endpoint, by: by.to_owned() });
     }
     // The context `default` means no context, and overrides the configuration's current one.
     if selection.context.is_some() || selection.docker_context.as_deref() == Some("default") {
@@ -146,6 +168,14 @@ struct ContextFile {
 struct ContextEndpoint {
     #[serde(rename = "Host", default)]
     host: Option<String>,
+    #[serde(rename = "SkipTLSVerify", default)]
+    skip_verification: bool,
+}
+
+/// Whether an address is reached over TLS, and with the certificates of which directory.
+enum Tls {
+    Without,
+    With(PathBuf),
 }
 
 fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Result<EndpointChoice, EngineError> {
@@ -164,13 +194,20 @@ fn context(selection: &Selection, name: &str, by: &str, read: Reader<'_>) -> Res
     })?;
     let document: ContextFile =
         serde_json::from_str(&text).map_err(|error| unreachable(&shown, format!("{} is not a context: {error}", file.display())))?;
-    let host = document.endpoints.get("docker").and_then(|endpoint| endpoint.host.as_deref()).filter(|host| !host.is_empty());
+    let endpoint = document.endpoints.get("docker");
+    let host = endpoint.and_then(|endpoint| endpoint.host.as_deref()).filter(|host| !host.is_empty());
     let Some(host) = host else {
         return Err(unreachable(&shown, format!("{} has no Docker endpoint", file.display())));
     };
     let certificates = configuration.join("contexts/tls").join(&id).join("docker");
-    let tls = ["ca.pem", "cert.pem"].iter().any(|certificate| read(&certificates.join(certificate)).is_ok());
-    parse(host, tls, &by).map(|endpoint| EndpointChoice::Named { endpoint, by })
+    let has = ["ca.pem", "cert.pem", "key.pem"].iter().any(|certificate| read(&certificates.join(certificate)).is_ok());
+    let tls = if has { Tls::With(certificates) } else { Tls::Without };
+    if endpoint.is_some_and(|endpoint| endpoint.skip_verification) && !host.starts_with("unix:") && !host.starts_with("ssh:") {
+        let why = "it does not verify the engine's certificate (SkipTLSVerify), so anybody in between could be the engine: \
+            give it the authority's certificate with `docker context update --docker host=…,ca=…`";
+        return Err(unreachable(host, format!("selected by {by}; {why}")));
+    }
+    parse(host, &tls, &by, selection, read).map(|endpoint| EndpointChoice::Named { endpoint, by })
 }
 
 /// Docker stores a context in a directory named after the hash of its name.
@@ -178,33 +215,42 @@ fn directory_of(context: &str) -> String {
     hex::encode(Sha256::digest(context.as_bytes()))
 }
 
-fn parse(host: &str, tls: bool, by: &str) -> Result<Endpoint, EngineError> {
-    let refuse = |what: &str| {
-        Err(unreachable(
-            host,
-            format!("selected by {by}; {what}: use a unix socket, or forward one with `ssh -L ./docker.sock:/var/run/docker.sock HOST`"),
-        ))
-    };
+fn parse(host: &str, tls: &Tls, by: &str, selection: &Selection, read: Reader<'_>) -> Result<Endpoint, EngineError> {
+    let refuse = |what: &str| Err(unreachable(host, format!("selected by {by}; {what}")));
     if host.starts_with('/') {
         return Ok(Endpoint::Unix(PathBuf::from(host)));
     }
     match host.split_once("://") {
         Some(("unix", path)) if !path.is_empty() => Ok(Endpoint::Unix(PathBuf::from(path))),
-        Some(("tcp" | "http", _)) if tls => refuse("engines with TLS are not supported"),
-        Some((scheme @ ("tcp" | "http"), address)) => {
+        Some((scheme @ ("tcp" | "http" | "https"), address)) => {
             let address = address.trim_end_matches('/');
-            let port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            match (address.is_empty(), port, scheme) {
-                (true, ..) => refuse("it has no host"),
-                (_, true, _) => Ok(Endpoint::Tcp(address.to_owned())),
-                (_, false, "tcp") => Ok(Endpoint::Tcp(format!("{address}:2375"))),
-                (_, false, _) => Ok(Endpoint::Tcp(format!("{address}:80"))),
+            let encrypted = matches!(tls, Tls::With(_));
+            let port = match (scheme, encrypted) {
+                ("tcp", true) => 2376,
+                ("tcp", false) => 2375,
+                ("https", _) => 443,
+                _ => 80,
+            };
+            if address.is_empty() {
+                return refuse("it has no host");
+            }
+            let named = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let address = if named { address.to_owned() } else { format!("{address}:{port}") };
+            match tls {
+                Tls::With(directory) => match Certificates::read(directory, read) {
+                    Ok(certificates) => Ok(Endpoint::Remote(Arc::new(Remote::over_tls(address, certificates)))),
+                    Err(reason) => refuse(&reason),
+                },
+                Tls::Without if scheme == "https" => refuse("it is reached over TLS: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH"),
+                Tls::Without => Ok(Endpoint::Tcp(address)),
             }
         }
-        Some(("https", _)) => refuse("engines with TLS are not supported"),
-        Some(("ssh", _)) => refuse("engines over ssh are not supported"),
-        Some(("npipe", _)) => refuse("Windows pipes are not supported"),
-        _ => refuse("it is not an address of the form unix://PATH or tcp://HOST:PORT"),
+        Some(("ssh", address)) => match SshAddress::parse(address) {
+            Ok(address) => Ok(Endpoint::Remote(Arc::new(Remote::over_ssh(address, selection.ssh_configuration.clone())))),
+            Err(reason) => refuse(&reason),
+        },
+        Some(("npipe", _)) => refuse("Windows pipes are not supported: use a unix socket"),
+        _ => refuse("it is not an address of the form unix://PATH, tcp://HOST:PORT or ssh://USER@HOST"),
     }
 }
 
@@ -217,6 +263,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Remote(remote) => write!(f, "{remote}"),
         }
     }
 }
@@ -226,6 +273,8 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+
+    const AUTHORITY: &str = include_str!("remote/authority.pem");
 
     fn meta(name: &str) -> String {
         format!("/h/.docker/contexts/meta/{}/meta.json", directory_of(name))
@@ -259,6 +308,8 @@ mod tests {
             (meta("colima"), host("unix:///h/.colima/default/docker.sock")),
             (meta("other"), host("unix:///h/other.sock")),
             (meta("far"), host("tcp://10.0.0.1")),
+            (meta("box"), host("ssh://box")),
+            ("/certificates/ca.pem".to_owned(), AUTHORITY.to_owned()),
             ("/h/.docker/config.json".to_owned(), r#"{"auths":{},"currentContext":"colima"}"#.to_owned()),
         ];
         let host = ("DOCKER_HOST", "unix:///nonexistent/docker.sock");
@@ -279,6 +330,13 @@ mod tests {
             (None, vec![("DOCKER_CONFIG", "/elsewhere")], "well-known, 6 sockets"),
             (None, vec![("DOCKER_HOST", "tcp://127.0.0.1:2375/")], "tcp://127.0.0.1:2375 (DOCKER_HOST)"),
             (None, vec![("DOCKER_HOST", "/run/x.sock")], "unix:///run/x.sock (DOCKER_HOST)"),
+            (None, vec![("DOCKER_HOST", "ssh://me@box:2222/")], "ssh://me@box:2222 (DOCKER_HOST)"),
+            (Some("box"), vec![], "ssh://box (--context, context `box`)"),
+            (
+                None,
+                vec![("DOCKER_HOST", "tcp://10.0.0.1"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certificates")],
+                "tcp://10.0.0.1:2376 (DOCKER_HOST)",
+            ),
         ] {
             assert_eq!(decide(argument, &variables, &files), expected, "{argument:?} {variables:?}");
         }
@@ -315,17 +373,28 @@ mod tests {
     #[test]
     fn unsafe_variables_are_refused_by_name() {
         let tls = format!("/h/.docker/contexts/tls/{}/docker/ca.pem", directory_of("far"));
+        let unverified = r#"{"Endpoints":{"docker":{"Host":"tcp://10.0.0.1:2376","SkipTLSVerify":true}}}"#;
         let files = [
             (meta("far"), host("tcp://10.0.0.1:2376")),
             (tls, "certificate".to_owned()),
             (meta("empty"), r#"{"Endpoints":{}}"#.to_owned()),
+            (meta("trusting"), unverified.to_owned()),
+            ("/certificates/ca.pem".to_owned(), AUTHORITY.to_owned()),
+            ("/certificates/cert.pem".to_owned(), AUTHORITY.to_owned()),
         ];
         for (argument, variables, words) in [
             (Some("gone"), vec![], ["context `gone`", "docker context ls"]),
-            (Some("far"), vec![], ["tcp://10.0.0.1:2376", "TLS are not supported"]),
+            (Some("far"), vec![], ["tcp://10.0.0.1:2376", "docker/ca.pem contains no certificate"]),
+            (Some("trusting"), vec![], ["tcp://10.0.0.1:2376", "SkipTLSVerify"]),
             (Some("empty"), vec![], ["context `empty`", "has no Docker endpoint"]),
-            (None, vec![("DOCKER_HOST", "ssh://me@host")], ["ssh://me@host", "ssh are not supported"]),
-            (None, vec![("DOCKER_HOST", "tcp://h:1"), ("DOCKER_TLS_VERIFY", "1")], ["tcp://h:1", "TLS are not supported"]),
+            (None, vec![("DOCKER_HOST", "ssh://-oProxyCommand=x")], ["ssh://-oProxyCommand=x", "begins with `-`"]),
+            (None, vec![("DOCKER_HOST", "https://h")], ["https://h", "DOCKER_TLS_VERIFY=1"]),
+            (None, vec![("DOCKER_HOST", "tcp://h:1"), ("DOCKER_TLS_VERIFY", "1")], ["tcp://h:1", "/h/.docker/ca.pem"]),
+            (
+                None,
+                vec![("DOCKER_HOST", "tcp://h:1"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certificates")],
+                ["tcp://h:1", "/certificates/key.pem"],
+            ),
             (None, vec![("DOCKER_HOST", "what")], ["what", "unix://PATH"]),
             (None, vec![("DOCKER_CONTEXT", "gone")], ["context `gone`", "DOCKER_CONTEXT"]),
         ] {

@@ -53,8 +53,12 @@ pub(super) fn from_wire(endpoint: &Endpoint, action: &str, error: reqwest::Error
     gone(endpoint, innermost(&error))
 }
 
-/// There is no connection, or it broke.
+/// There is no connection, or it broke. If the connection to another machine fails, its reason explains more than an interrupted request.
 pub(super) fn gone(endpoint: &Endpoint, reason: String) -> EngineError {
+    let reason = match endpoint {
+        Endpoint::Remote(remote) => remote.trouble().unwrap_or(reason),
+        Endpoint::Unix(_) | Endpoint::Tcp(_) => reason,
+    };
     EngineError::Unreachable { endpoint: endpoint.to_string(), reason }
 }
 

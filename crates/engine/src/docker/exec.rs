@@ -18,7 +18,7 @@ use super::{
     client::Client,
     error::gone,
     frames::Frames,
-    wire::{Call, segment},
+    wire::{Call, Upgraded, segment},
 };
 use crate::{EngineError, ExecOutput, ExecRequest, ExecSession, ExecStream, SessionRequest, TerminalSize};
 
@@ -85,7 +85,7 @@ fn pairs(environment: &[(String, String)]) -> Vec<String> {
     environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-async fn begin(client: &Client, id: &str, config: ExecConfig) -> Result<(String, reqwest::Upgraded), EngineError> {
+async fn begin(client: &Client, id: &str, config: ExecConfig) -> Result<(String, Upgraded), EngineError> {
     let body = serde_json::json!({ "Detach": false, "Tty": config.tty == Some(true), "ConsoleSize": config.console_size }).to_string();
     let exec = client.docker.create_exec(id, config).await.map_err(client.explain("run a command in the container"))?.id;
     let call = Call::post("run a command in the container", format!("/exec/{exec}/start"));

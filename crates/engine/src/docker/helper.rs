@@ -1,4 +1,4 @@
-//! Short-lived helper containers that work on volumes.
+//! Short-lived helper containers that work on volumes, or in a network.
 //!
 //! The engine removes one when it exits, so nothing is left even if this process dies. Its
 //! output comes over a stream that is attached before it starts, and the engine keeps no log.
@@ -25,7 +25,7 @@ use super::{
     error::gone,
     exec,
     frames::Frames,
-    wire::{Call, segment},
+    wire::{Call, Upgraded, segment},
 };
 use crate::{EngineError, ExecOutput, ExecSession, HelperRun, Labels};
 
@@ -102,7 +102,7 @@ async fn create(client: &Client, helper: &HelperRun, input: bool) -> Result<Stri
         open_stdin: Some(input),
         stdin_once: Some(input),
         host_config: Some(HostConfig {
-            network_mode: Some("none".to_owned()),
+            network_mode: Some(helper.network.clone().unwrap_or_else(|| "none".to_owned())),
             mounts: Some(bodies::mounts(&helper.mounts)),
             auto_remove: Some(true),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
@@ -116,7 +116,7 @@ async fn create(client: &Client, helper: &HelperRun, input: bool) -> Result<Stri
 }
 
 /// Attaches to its streams and starts it; the second value is the answer that arrives when it ends.
-async fn begin(client: &Client, id: &str, input: bool) -> Result<(reqwest::Upgraded, reqwest::Response), EngineError> {
+async fn begin(client: &Client, id: &str, input: bool) -> Result<(Upgraded, reqwest::Response), EngineError> {
     let path = |what: &str| format!("/containers/{}/{what}", segment(id));
     let mut attach =
         Call::post("attach to a helper container", path("attach")).with("stream", "true").with("stdout", "true").with("stderr", "true");

@@ -24,6 +24,7 @@ mod logs;
 mod networks;
 mod observed;
 mod reach;
+mod remote;
 mod sidecar;
 mod stop;
 mod upload;

@@ -32,6 +32,8 @@ pub(super) enum Place {
     Elsewhere {
         host: String,
     },
+    /// The engine is on another machine, and only its own interface is reached.
+    Far,
 }
 
 impl Place {
@@ -40,31 +42,44 @@ impl Place {
             Self::Here => Reach::Here,
             Self::Beside(_) => Reach::Beside,
             Self::Elsewhere { host } => Reach::Elsewhere { host: host.clone() },
+            Self::Far => Reach::Relayed,
         }
     }
 
     /// A path of this process as the engine knows it.
     pub(super) fn host_path(&self, path: &Path) -> Result<PathBuf, EngineError> {
-        let Self::Beside(own) = self else { return Ok(path.to_owned()) };
+        let refuse = |message: &str| {
+            Err(EngineError::Refused { action: format!("mount {}", path.display()), status: 400, message: message.to_owned() })
+        };
+        let own = match self {
+            Self::Here | Self::Elsewhere { .. } => return Ok(path.to_owned()),
+            Self::Far => return refuse("the engine is on another machine, which does not have this path"),
+            Self::Beside(own) => own,
+        };
         // The innermost mount is the visible one.
         let mounts = own.mounts.iter().filter_map(|(here, there)| Some((here, there, path.strip_prefix(here).ok()?)));
         let found = mounts.max_by_key(|(here, ..)| here.components().count());
-        found.map(|(_, there, rest)| there.join(rest)).ok_or_else(|| EngineError::Refused {
-            action: format!("mount {}", path.display()),
-            status: 400,
-            message: "devenv runs in a container, and the path exists only in that container: mount its directory from the host".to_owned(),
-        })
+        match found {
+            Some((_, there, rest)) => Ok(there.join(rest)),
+            None => refuse("devenv runs in a container, and the path exists only in that container: mount its directory from the host"),
+        }
     }
 }
 
 pub(super) async fn find(client: &Client) -> Result<Place, EngineError> {
     match client.endpoint() {
+        Endpoint::Remote(_) => Ok(Place::Far),
         Endpoint::Tcp(address) => Ok(elsewhere(address).map_or(Place::Here, |host| Place::Elsewhere { host })),
         Endpoint::Unix(_) => {
             let Some(id) = fs::read_to_string("/proc/self/mountinfo").ok().and_then(|table| own_id(&table)) else { return Ok(Place::Here) };
             own(client, &id).await
         }
     }
+}
+
+/// Whether an address is this machine's.
+pub(super) fn is_loopback(address: &str) -> bool {
+    elsewhere(address).is_none()
 }
 
 /// The host of an address, unless it is this one.
@@ -162,6 +177,7 @@ mod tests {
         assert_eq!(place.host_path(Path::new("/work/a/b")).unwrap(), Path::new("/home/ci/build/a/b"));
         assert_eq!(place.host_path(Path::new("/work/cache/x")).unwrap(), Path::new("/var/cache/ci/x"));
         assert!(place.host_path(Path::new("/etc/passwd")).unwrap_err().to_string().contains("only in that container"));
+        assert!(Place::Far.host_path(Path::new("/work")).unwrap_err().to_string().contains("another machine"));
         assert_eq!(Place::Here.host_path(Path::new("/etc/passwd")).unwrap(), Path::new("/etc/passwd"));
     }
 }

@@ -31,6 +31,14 @@ pub(super) struct VolumeDocument {
 }
 
 impl VolumeDocument {
+    /// A path of another machine's disk means nothing here, or something else.
+    fn seen_by(mut self, client: &Client) -> Self {
+        if !client.shares_machine() {
+            self.mountpoint = PathBuf::new();
+        }
+        self
+    }
+
     fn observed(self) -> Option<ObservedVolume> {
         let labels = Labels::parse(self.labels.as_ref()?)?;
         Some(ObservedVolume { name: self.name, labels, mountpoint: self.mountpoint, created_at: self.created_at })
@@ -46,12 +54,12 @@ pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<Observe
 pub(super) async fn with_label(client: &Client, label: &str) -> Result<Vec<VolumeDocument>, EngineError> {
     let call = Call::get("list volumes", "/volumes").with("filters", filters(&[("label", &[label])]));
     let document: VolumesDocument = client.wire.read(call).await?;
-    Ok(document.volumes.unwrap_or_default())
+    Ok(document.volumes.unwrap_or_default().into_iter().map(|volume| volume.seen_by(client)).collect())
 }
 
 pub(super) async fn find(client: &Client, name: &str) -> Result<Option<ObservedVolume>, EngineError> {
     let call = Call::get("inspect a volume", format!("/volumes/{}", segment(name)));
-    Ok(client.wire.find::<VolumeDocument>(call).await?.and_then(VolumeDocument::observed))
+    Ok(client.wire.find::<VolumeDocument>(call).await?.and_then(|volume| volume.seen_by(client).observed()))
 }
 
 #[derive(Deserialize)]

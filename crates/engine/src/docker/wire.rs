@@ -6,13 +6,21 @@
 //! fails a whole answer. bollard remains for requests that change something: their answers are small and its
 //! types save us the structures. `reqwest` adds no package: the client of our own API uses it too.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::{
     codec::{FramedRead, LinesCodec},
     io::StreamReader,
@@ -90,12 +98,16 @@ struct Failure {
 
 impl Wire {
     /// Without a version in its paths, until one is negotiated.
-    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
+    /// An engine on another machine is reached by the `socket` of its bridge.
+    pub(super) fn new(endpoint: &Endpoint, socket: Option<&Path>) -> Result<Self, EngineError> {
         // A proxy in the environment must never see requests to the engine.
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT);
-        let (builder, base) = match endpoint {
-            Endpoint::Unix(path) => (builder.unix_socket(path.as_path()), "http://engine".to_owned()),
-            Endpoint::Tcp(address) => (builder, format!("http://{address}")),
+        let local = || "http://engine".to_owned();
+        let (builder, base) = match (endpoint, socket) {
+            (Endpoint::Unix(path), _) => (builder.unix_socket(path.as_path()), local()),
+            (Endpoint::Tcp(address), _) => (builder, format!("http://{address}")),
+            (Endpoint::Remote(_), Some(socket)) => (builder.unix_socket(socket), local()),
+            (Endpoint::Remote(_), None) => return Err(gone(endpoint, "there is no bridge to it".to_owned())),
         };
         let client = builder.build().map_err(|error| gone(endpoint, error.to_string()))?;
         Ok(Self { client, base: base.into(), endpoint: Arc::new(endpoint.clone()) })
@@ -153,30 +165,27 @@ impl Wire {
     }
 
     /// Upgrades the connection to a stream in both directions.
-    pub(super) async fn upgrade(&self, call: Call<'_>, body: String) -> Result<reqwest::Upgraded, EngineError> {
+    pub(super) async fn upgrade(&self, call: Call<'_>, body: String) -> Result<Upgraded, EngineError> {
         let request = self.request(&call)?.header(header::CONTENT_TYPE, "application/json").body(body);
         self.take_over(request, call, "tcp").await
     }
 
     /// The same for another protocol that the engine supports on the connection.
-    pub(super) async fn upgrade_to(
-        &self,
-        call: Call<'_>,
-        protocol: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<reqwest::Upgraded, EngineError> {
+    pub(super) async fn upgrade_to(&self, call: Call<'_>, protocol: &str, headers: &[(&str, &str)]) -> Result<Upgraded, EngineError> {
         let request = headers.iter().fold(self.request(&call)?, |request, (name, value)| request.header(*name, *value));
         self.take_over(request, call, protocol).await
     }
 
-    async fn take_over(&self, request: reqwest::RequestBuilder, call: Call<'_>, protocol: &str) -> Result<reqwest::Upgraded, EngineError> {
+    async fn take_over(&self, request: reqwest::RequestBuilder, call: Call<'_>, protocol: &str) -> Result<Upgraded, EngineError> {
+        let breaks = breaks(&self.endpoint);
         let request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, protocol);
         let response = self.send(request, &call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let message = format!("the engine opened no stream, status {}", response.status());
             return Err(EngineError::Protocol { action: call.action.to_owned(), message });
         }
-        response.upgrade().await.map_err(|error| from_wire(&self.endpoint, call.action, error))
+        let stream = response.upgrade().await.map_err(|error| from_wire(&self.endpoint, call.action, error))?;
+        Ok(Upgraded { stream, endpoint: self.endpoint.clone(), breaks })
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, EngineError> {
@@ -223,6 +232,48 @@ impl Wire {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+}
+
+/// A connection that has become a stream in both directions. If the link to another machine breaks, the end of the stream is an
+/// error: what has arrived may be a part of the whole.
+pub(super) struct Upgraded {
+    stream: reqwest::Upgraded,
+    endpoint: Arc<Endpoint>,
+    /// How often the link had broken before.
+    breaks: u64,
+}
+
+fn breaks(endpoint: &Endpoint) -> u64 {
+    match endpoint {
+        Endpoint::Remote(remote) => remote.breaks(),
+        Endpoint::Unix(_) | Endpoint::Tcp(_) => 0,
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let ended = matches!(read, Poll::Ready(Ok(()))) && room > 0 && buffer.filled().len() == before;
+        if ended && breaks(&self.endpoint) != self.breaks {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "the link to the engine's machine broke")));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

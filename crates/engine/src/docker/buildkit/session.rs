@@ -21,7 +21,10 @@ use super::{
 use crate::{
     EngineError,
     build::BuildContext,
-    docker::{client::Client, wire::Call},
+    docker::{
+        client::Client,
+        wire::{Call, Upgraded},
+    },
 };
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -40,7 +43,7 @@ pub(in crate::docker) struct Offer {
 }
 
 /// `name`: the key under which the engine caches the files of earlier builds.
-pub(super) async fn open(client: &Client, id: &str, name: &str, offer: &Offer) -> Result<reqwest::Upgraded, EngineError> {
+pub(super) async fn open(client: &Client, id: &str, name: &str, offer: &Offer) -> Result<Upgraded, EngineError> {
     let mut methods = vec![FILES, HEALTH, SECRET];
     if !offer.ssh.is_empty() {
         methods.extend([AGENT, FORWARD]);
