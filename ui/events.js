@@ -14,7 +14,7 @@ const LANES = 12;
 /** In milliseconds. A longer pause between two events is shown as such. */
 const PAUSE = 60_000;
 
-const BAD = /failed|crash-loop|unhealthy|out-of-memory|not-healed|refused|feedback-loop|shadowed|inject/;
+const BAD = /failed|crash-loop|unhealthy|unreachable|out-of-memory|not-healed|refused|feedback-loop|shadowed|inject/;
 const GOOD = /ready|completed|healed|recovered|applied|finished|made|restored|swapped|synced|adopted/;
 
 /** @param {string} kind */

@@ -8,7 +8,7 @@ import { changed, fail, store, tell } from "./store.js";
 const TONES = {
   good: ["ready", "completed", "succeeded", "applied", "observed", "live", "pass"],
   busy: ["pending", "pulling", "creating", "starting", "provisioning", "stopping", "running", "waiting", "degraded", "changed"],
-  bad: ["failed", "crash-loop", "unhealthy", "error", "lost", "interrupted", "fail", "firing"],
+  bad: ["failed", "crash-loop", "unhealthy", "unreachable", "error", "lost", "interrupted", "fail", "firing"],
 };
 
 /** @param {string} state */

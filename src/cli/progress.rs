@@ -73,7 +73,7 @@ impl<'a> ProgressUpdate<'a> {
         match (state, self.after_ms) {
             (ServiceState::Ready | ServiceState::Completed, Some(after)) => format!("{service} {word} {}", duration(after)),
             // The message says why, and the detail is the service's own output.
-            (ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed, _) => {
+            (ServiceState::Unhealthy | ServiceState::Unreachable | ServiceState::CrashLoop | ServiceState::Failed, _) => {
                 let said = self.detail.unwrap_or_default().lines();
                 said.fold(format!("{service} {word}: {message}"), |text, line| text + "\n    " + line)
             }

@@ -39,7 +39,7 @@ pub(super) fn duration(milliseconds: u64) -> String {
 pub(super) fn state_style(state: ServiceState) -> Style {
     match state {
         ServiceState::Ready | ServiceState::Completed => GOOD,
-        ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed => BAD,
+        ServiceState::Unhealthy | ServiceState::Unreachable | ServiceState::CrashLoop | ServiceState::Failed => BAD,
         ServiceState::Pulling | ServiceState::Creating | ServiceState::Starting | ServiceState::Provisioning | ServiceState::Stopping => {
             WARN
         }

@@ -73,7 +73,7 @@ impl View {
             .services
             .iter()
             .map(|(name, known)| {
-                let view = service(known);
+                let view = if state.engine_answers { service(known) } else { unreachable(service(known)) };
                 let waits = view.reason.is_none() && view.state == ServiceState::Pending;
                 let blocker = waits.then(|| plan::hopeless(state, name)).flatten();
                 ServiceView { reason: view.reason.or_else(|| blocker.map(|(on, why)| format!("it depends on {on}, {why}"))), ..view }
@@ -171,7 +171,7 @@ impl View {
     /// Services that wait for a dependency that may still become ready, with nothing in progress that ends in a limited time.
     pub(crate) fn only_waits(&self) -> Vec<&str> {
         let services = || self.status.services.iter();
-        let late = |state| matches!(state, ServiceState::Pending | ServiceState::Unhealthy);
+        let late = |state| matches!(state, ServiceState::Pending | ServiceState::Unhealthy | ServiceState::Unreachable);
         if services().any(|service| !self.is_over(&service.name) && !late(service.state)) {
             return Vec::new();
         }
@@ -248,7 +248,8 @@ fn phase(state: &State) -> Phase {
     } else if required().any(|service| service.failure().is_some()) || matches!(state.network, Network::Failed { .. }) {
         Phase::Failed
     } else if required().all(|service| matches!(service.life, Lifecycle::Ready(..) | Lifecycle::Completed(_))) {
-        Phase::Ready
+        let unknown = !state.engine_answers && required().any(|service| service.spec.container().is_some() && service.life.runs());
+        if unknown { Phase::Degraded } else { Phase::Ready }
     } else if required().any(|service| matches!(service.life, Lifecycle::Unhealthy(..) | Lifecycle::Backoff(..)) || service.came_back) {
         Phase::Degraded
     } else {
@@ -288,6 +289,16 @@ fn service(service: &Service) -> ServiceView {
         urls: service.spec.urls.clone(),
         depends_on: service.spec.depends_on.iter().map(|(name, condition)| (name.as_str().to_owned(), *condition)).collect(),
     }
+}
+
+/// A container that ran when the engine last answered.
+fn unreachable(service: ServiceView) -> ServiceView {
+    let ran = matches!(service.state, ServiceState::Starting | ServiceState::Provisioning | ServiceState::Ready | ServiceState::Unhealthy);
+    if !ran || service.container.is_none() {
+        return service;
+    }
+    let reason = Some("the engine does not answer, so its state is not known".to_owned());
+    ServiceView { state: ServiceState::Unreachable, reason, ..service }
 }
 
 fn state_of(service: &Service) -> ServiceState {

@@ -35,7 +35,9 @@ impl Handle {
         self.until_or_quiet(revision, |view| {
             let given_up = view.stuck.is_some() || view.failures_of(names).next().is_some() || view.blocked_of(names).next().is_some();
             let are_over = if names.is_empty() { view.all_settled() } else { names.iter().all(|name| view.is_over(name.as_str())) };
-            view.goal != Goal::Up || given_up || are_over
+            // They were over when the engine last answered; the next view may differ.
+            let unknown = view.status.services.iter().any(|service| service.state == devenv_api::ServiceState::Unreachable);
+            view.goal != Goal::Up || given_up || (are_over && !unknown)
         })
         .await
     }

@@ -27,6 +27,7 @@ mod ports;
 mod prometheus;
 mod recovery;
 mod reload;
+mod remote;
 mod secrets;
 mod shapes;
 mod shipped;

@@ -108,7 +108,7 @@ export interface Service {
 }
 
 /** The state of a service. */
-export type ServiceState = "pulling" | "creating" | "ready" | "failed" | "stopping" | "stopped" | "pending" | "starting" | "provisioning" | "unhealthy" | "crash-loop" | "completed" | "asleep";
+export type ServiceState = "pulling" | "creating" | "ready" | "failed" | "stopping" | "stopped" | "pending" | "starting" | "provisioning" | "unhealthy" | "unreachable" | "crash-loop" | "completed" | "asleep";
 
 /** A published port. */
 export interface Port {

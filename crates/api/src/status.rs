@@ -137,6 +137,8 @@ pub enum ServiceState {
     Ready,
     /// Was ready and does not answer.
     Unhealthy,
+    /// Ran when the engine last answered; the link to the engine is lost.
+    Unreachable,
     /// Ended repeatedly; the supervisor makes no further attempt.
     CrashLoop,
     Failed,
@@ -182,6 +184,7 @@ impl ServiceState {
             Self::Provisioning => "provisioning",
             Self::Ready => "ready",
             Self::Unhealthy => "unhealthy",
+            Self::Unreachable => "unreachable",
             Self::CrashLoop => "crash-loop",
             Self::Failed => "failed",
             Self::Completed => "completed",

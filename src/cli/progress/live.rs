@@ -135,7 +135,7 @@ impl Live {
                 }
             }
             service.after_ms = news.after_ms.or(service.after_ms);
-            if matches!(state, ServiceState::Unhealthy | ServiceState::CrashLoop | ServiceState::Failed) {
+            if matches!(state, ServiceState::Unhealthy | ServiceState::Unreachable | ServiceState::CrashLoop | ServiceState::Failed) {
                 service.note = paint(BAD, visible(first_line(news.message_without_name())));
             }
         });

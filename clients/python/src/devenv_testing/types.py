@@ -131,7 +131,7 @@ class Service(_ServiceRequired, total=False):
 
 
 # The state of a service.
-ServiceState = Literal["pulling", "creating", "ready", "failed", "stopping", "stopped", "pending", "starting", "provisioning", "unhealthy", "crash-loop", "completed", "asleep"]
+ServiceState = Literal["pulling", "creating", "ready", "failed", "stopping", "stopped", "pending", "starting", "provisioning", "unhealthy", "unreachable", "crash-loop", "completed", "asleep"]
 
 
 class Port(TypedDict):

@@ -12,6 +12,8 @@ async fn the_engine_may_go_away_and_come_back_under_it() {
     life.up(&world).await;
     world.engine.disconnect();
     life.handle.engine_gone().await;
+    let view = life.until(|view| view.status.services.iter().any(|service| service.state == ServiceState::Unreachable)).await;
+    assert_eq!(view.status.phase, Phase::Degraded, "a lost link is no failure");
     let revision = life.handle.up(world.spec()).await.unwrap();
     world.engine.reconnect();
     life.handle.observed(observe(&world.engine).await).await;
