@@ -81,7 +81,7 @@ async fn a_connection_that_is_cut_off_is_told_from_one_that_ended() {
     timeout(LIMIT, client.read_exact(&mut part)).await.unwrap().unwrap();
     // With data that nobody reads, the system resets the connection.
     client.write_all(b"unread").await.unwrap();
-    timeout(LIMIT, engine.readable()).await.unwrap().unwrap();
+    timeout(LIMIT, engine.peek(&mut part)).await.unwrap().unwrap();
     drop(engine);
     assert!(matches!(timeout(LIMIT, serving).await.unwrap().unwrap(), Ended::Broke(_)));
 }
