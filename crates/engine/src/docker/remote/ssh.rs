@@ -153,6 +153,10 @@ async fn configured(words: &[String], host: &str) -> Result<String, String> {
 fn arguments(words: Vec<String>, set: &str, host: &str, control: &Path) -> Vec<String> {
     let value = |name: &str| set.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap_or_default();
     let mut options = vec!["BatchMode=yes".to_owned()];
+    if value("loglevel") == "INFO" {
+        // Its words are for people who want to know why it failed.
+        options.push("LogLevel=ERROR".to_owned());
+    }
     if matches!(value("connecttimeout"), "" | "none" | "0") {
         options.push("ConnectTimeout=15".to_owned());
     }
