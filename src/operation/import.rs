@@ -4,7 +4,6 @@
 //! is put in place.
 
 use std::{
-    io::Read,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -114,14 +113,7 @@ impl Import<'_> {
         let Source::File(place) = source else { return Ok(()) };
         for (_, file) in self.targets(place)? {
             let transfers = self.transfers;
-            let check = move || match compression(&file) {
-                Some(tool) => {
-                    let hint = format!("unpack it first: `{tool} --decompress --keep {}`", file.display());
-                    Err((format!("{} is compressed", file.display()), Some(hint)))
-                }
-                None => transfers.check(&file),
-            };
-            let checked = devenv_files::read_in_time(vec![place.clone()], check).await;
+            let checked = devenv_files::read_in_time(vec![file.clone()], move || transfers.check(&file)).await;
             checked.map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))?.map_err(|(what, hint)| {
                 let error = ApiError::new(ErrorCode::Usage, what);
                 match hint {
@@ -218,18 +210,6 @@ impl Import<'_> {
     }
 }
 
-/// The program that has compressed a file. A file that cannot be read is reported by what reads it.
-fn compression(file: &Path) -> Option<&'static str> {
-    let mut start = [0; 4];
-    std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)).ok()?;
-    match start {
-        [0x1f, 0x8b, ..] => Some("gzip"),
-        [0xfd, b'7', b'z', b'X'] => Some("xz"),
-        [0x28, 0xb5, 0x2f, 0xfd] => Some("zstd"),
-        _ => None,
-    }
-}
-
 async fn put_in_place(replacement: Replacement<'_>, compared: &[Compared]) -> Result<(), ApiError> {
     let differences: Vec<&str> = compared.iter().flat_map(|one| &one.differences).map(String::as_str).collect();
     if !differences.is_empty() {
@@ -237,24 +217,4 @@ async fn put_in_place(replacement: Replacement<'_>, compared: &[Compared]) -> Re
         return Err(ApiError::new(ErrorCode::Failed, message).hint("nothing was changed"));
     }
     replacement.put_in_place("import").await.map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compressed_dumps_are_known_by_how_they_begin() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("dump");
-        let of = |start: &[u8]| {
-            std::fs::write(&file, start).unwrap();
-            compression(&file)
-        };
-        assert_eq!(of(&[0x1f, 0x8b, 8, 0]), Some("gzip"));
-        assert_eq!(of(&[0x28, 0xb5, 0x2f, 0xfd]), Some("zstd"));
-        assert_eq!(of(b"PGDMP"), None);
-        assert_eq!(of(b"x"), None);
-        assert_eq!(compression(&directory.path().join("absent")), None);
-    }
 }

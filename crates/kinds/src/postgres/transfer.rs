@@ -1,6 +1,6 @@
 //! PostgreSQL: exports in custom format, and dumps of servers elsewhere, taken by the tools in the service's own container.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use async_trait::async_trait;
 use devenv_api::Content;
@@ -53,6 +53,10 @@ impl Transfers for PostgresKind {
     }
 
     fn check(&self, file: &Path) -> Result<(), (String, Option<String>)> {
+        if let Some(tool) = compression(file) {
+            let hint = format!("unpack it first: `{tool} --decompress --keep {}`", file.display());
+            return Err((format!("{} is compressed", file.display()), Some(hint)));
+        }
         match psql::reaches(file) {
             Ok(None) => Ok(()),
             Ok(Some((line, what))) => {
@@ -139,9 +143,32 @@ fn setting(name: &str, value: &str) -> Result<(&'static str, String), String> {
     Err(format!("its option `{name}` means nothing here; remove it (known are {})", known.join(", ")))
 }
 
+/// The program that has compressed a file. A file that cannot be read is reported by what reads it.
+fn compression(file: &Path) -> Option<&'static str> {
+    let mut start = [0; 4];
+    std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)).ok()?;
+    match start {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [0xfd, b'7', b'z', b'X'] => Some("xz"),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some("zstd"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compressed_dump_is_refused_with_the_program_that_unpacks_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("dump.sql.gz");
+        std::fs::write(&file, [0x1f, 0x8b, 8, 0]).unwrap();
+        let (message, hint) = Transfers::check(&PostgresKind, &file).unwrap_err();
+        assert!(message.ends_with("is compressed") && hint.unwrap().contains("`gzip --decompress --keep "), "{message}");
+        std::fs::write(&file, "SELECT 1;\n").unwrap();
+        Transfers::check(&PostgresKind, &file).unwrap();
+    }
 
     fn parsed(text: &str) -> Address {
         Address::parse(text).unwrap().unwrap()
