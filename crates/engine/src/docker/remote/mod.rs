@@ -14,7 +14,7 @@ mod tls;
 
 use std::{
     fmt, io,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -126,8 +126,7 @@ impl Bridge {
         let begin = || {
             let all = std::env::temp_dir();
             remove_left(&all);
-            // Created for its user alone.
-            let directory = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir_in(all)?;
+            let directory = private_directory(&all)?;
             let listener = UnixListener::bind(socket_in(directory.path()))?;
             Ok((directory, listener))
         };
@@ -146,6 +145,12 @@ impl Bridge {
     pub(super) fn socket(&self) -> PathBuf {
         socket_in(self.directory.path())
     }
+}
+
+/// For its user alone, whatever the umask is.
+fn private_directory(all: &Path) -> io::Result<tempfile::TempDir> {
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).permissions(std::fs::Permissions::from_mode(0o700)).tempdir_in(all)
 }
 
 fn socket_in(directory: &Path) -> PathBuf {

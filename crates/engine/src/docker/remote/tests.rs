@@ -99,3 +99,10 @@ fn directories_of_killed_processes_are_removed() {
     remove_left(all.path());
     assert!(!all.path().join(left).exists() && all.path().join(own).exists() && all.path().join("devenv-engine-other").exists());
 }
+
+#[test]
+fn the_directory_of_the_socket_is_for_its_user_alone() {
+    let all = tempfile::tempdir().unwrap();
+    let directory = private_directory(all.path()).unwrap();
+    assert_eq!(std::fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, 0o700);
+}
