@@ -56,6 +56,19 @@ pub(crate) struct NewEvent {
     pub(crate) data: serde_json::Map<String, Value>,
 }
 
+/// The kind of the event of a call of a tool by an agent, with `agent`, `tool` and perhaps `service` as data.
+pub(crate) const CALLED: &str = "agent.called";
+
+/// An operation that an agent has asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) tool: String,
+    pub(crate) agent: String,
+    pub(crate) from: Timestamp,
+    /// `None` while it runs.
+    pub(crate) until: Option<Timestamp>,
+}
+
 impl NewEvent {
     pub(crate) fn new(kind: &'static str, message: impl Into<String>) -> Self {
         Self { service: None, kind, message: message.into(), data: serde_json::Map::new() }
@@ -156,7 +169,9 @@ impl EventLog {
     }
 
     /// The last change of a service and what led to it, oldest first. Blocks while it reads.
-    pub(crate) fn why(&self, service: &str) -> io::Result<Vec<Event>> {
+    ///
+    /// `asked` is what agents have asked for: an agent's call comes before the request that it led to.
+    pub(crate) fn why(&self, service: &str, asked: &[Asked]) -> io::Result<Vec<Event>> {
         let (history, _) = self.history_and_rest()?;
         let find = |sequence: u64| history.iter().find(|event| event.sequence == sequence);
         let mut chain = Vec::new();
@@ -166,9 +181,42 @@ impl EventLog {
             // A cause always comes before its effect, so this ends.
             next = event.data.get("cause").and_then(Value::as_u64).filter(|cause| *cause < event.sequence).and_then(find);
         }
+        if let Some(call) = chain.last().and_then(|root| call_for(root, &history, asked)) {
+            chain.push(call.clone());
+        }
         chain.reverse();
         Ok(chain)
     }
+}
+
+/// A text in an event's data.
+fn text<'a>(event: &'a Event, key: &str) -> Option<&'a str> {
+    event.data.get(key).and_then(Value::as_str)
+}
+
+/// The agent's call that a request comes from.
+fn call_for<'a>(request: &Event, history: &'a [Event], asked: &[Asked]) -> Option<&'a Event> {
+    let mut calls = history.iter().filter(|event| event.kind == CALLED);
+    if request.kind == "fault.injected" {
+        // It is no operation: the call is the last one about this service, if no other fault came in between.
+        let mut before = history.iter().rev().skip_while(|event| event.sequence >= request.sequence);
+        let about = |event: &&Event| {
+            event.service == request.service && event.kind == "fault.injected"
+                || event.kind == CALLED
+                    && text(event, "tool") == Some("inject_fault")
+                    && text(event, "service") == request.service.as_deref()
+        };
+        return before.find(about).filter(|event| event.kind == CALLED);
+    }
+    if !request.kind.ends_with("-asked") && request.kind != "volumes.moved" {
+        return None;
+    }
+    let at: Timestamp = request.time.parse().ok()?;
+    let asked = asked.iter().find(|asked| asked.from <= at && asked.until.is_none_or(|until| at <= until))?;
+    let is_its = |event: &&Event| text(event, "tool") == Some(&asked.tool) && text(event, "agent") == Some(&asked.agent);
+    // The call that made the environment was recorded after it.
+    let last = calls.clone().rev().filter(is_its).find(|call| call.sequence < request.sequence);
+    last.or_else(|| calls.find(is_its))
 }
 
 impl Writer {
@@ -276,8 +324,42 @@ mod tests {
         assert_eq!(log.emit(NewEvent::of(&service, "service.ready", "db is ready").because(Some(2))), 3);
         let (history, _) = log.history_and_rest().unwrap();
         assert_eq!(history.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
-        let why: Vec<String> = log.why("db").unwrap().into_iter().map(|event| event.kind).collect();
+        let why: Vec<String> = log.why("db", &[]).unwrap().into_iter().map(|event| event.kind).collect();
         assert_eq!(why, ["environment.asked", "service.started", "service.ready"]);
+    }
+
+    #[test]
+    fn the_agent_that_asked_comes_before_its_request_and_before_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = EventLog::open(&EnvironmentId::recorded("e"), &directory.path().join("events.ndjson")).unwrap();
+        let service: ServiceName = "db".parse().unwrap();
+        let call = |agent: &str, tool: &str| {
+            NewEvent::new(CALLED, format!("{tool}, asked by agent {agent}")).with("agent", agent).with("tool", tool)
+        };
+        let why = |asked: &[Asked]| -> Vec<String> { log.why("db", asked).unwrap().into_iter().map(|event| event.message).collect() };
+        // Events have microseconds.
+        let now = Timestamp::now() - std::time::Duration::from_secs(1);
+        let hour = std::time::Duration::from_hours(1);
+        let asked = |from, until| Asked { tool: "restart".to_owned(), agent: "robot".to_owned(), from, until };
+
+        log.emit(call("robot", "restart"));
+        log.emit(call("robot", "status"));
+        let cause = log.emit(NewEvent::of(&service, "service.restart-asked", "restart was requested"));
+        log.emit(NewEvent::of(&service, "service.ready", "db is ready").because(Some(cause)));
+        assert_eq!(why(&[asked(now, None)]), ["restart, asked by agent robot", "restart was requested", "db is ready"]);
+        // A person asked: the agent's operation was over, or had not begun.
+        for other in [asked(now - hour, Some(now - hour)), asked(now + hour, None)] {
+            assert_eq!(why(&[other]), ["restart was requested", "db is ready"]);
+        }
+        // Nobody asks for an exit.
+        log.emit(NewEvent::of(&service, "service.ended", "db exited with code 1"));
+        assert_eq!(why(&[asked(now, None)]), ["db exited with code 1"]);
+
+        log.emit(call("robot", "inject_fault").with("service", "db"));
+        log.emit(NewEvent::of(&service, "fault.injected", "paused"));
+        assert_eq!(why(&[]), ["inject_fault, asked by agent robot", "paused"]);
+        log.emit(NewEvent::of(&service, "fault.injected", "paused by a person"));
+        assert_eq!(why(&[]), ["paused by a person"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // @ts-check
 // Chaos: faults that are injected now, with the observation that proves each, and those that were; scenarios and the reports of their runs.
 import { html, useEffect, useState } from "./html.js";
-import { Choose, Dialog, Empty, Head, State, When, duration } from "./parts.js";
+import { Choose, Dialog, Empty, Head, Scroll, State, When, duration } from "./parts.js";
 import { ask } from "./net.js";
 import { RunReport } from "./report.js";
 import { to, useRoute } from "./route.js";
@@ -40,14 +40,14 @@ function Faults({ tabs }) {
       <button type="button" class="primary" onClick=${() => set(true)}>Inject fault</button>
       ${active.length > 1 && html`<button type="button" onClick=${() => heal([])}>Heal all</button>`}</div></${Head}>
     ${!active.length && html`<${Empty}>No fault is active. A fault ends when its time is up, even if devenv is killed.</${Empty}>`}
-    ${active.length > 0 && html`<div class="scroll"><table aria-label="Chaos">
+    ${active.length > 0 && html`<${Scroll} label="Chaos"><table aria-label="Chaos">
       <thead><tr><th>Fault</th><th>Service</th><th>Observed</th><th>Until</th><th>Actions</th></tr></thead>
       <tbody>${active.map((fault) => html`<tr key=${fault.id}><td class="name">${fault.fault}</td><td>${fault.service}</td><td class="wide"><${Witness} fault=${fault} /></td>
-        <td><${Until} time=${fault.heals_at} /></td><td><button type="button" class="small" onClick=${() => heal([fault.id])}>Heal</button></td></tr>`)}</tbody></table></div>`}
-    ${former.length > 0 && html`<h2>Healed</h2><div class="scroll"><table aria-label="History">
+        <td><${Until} time=${fault.heals_at} /></td><td><button type="button" class="small" onClick=${() => heal([fault.id])}>Heal</button></td></tr>`)}</tbody></table></${Scroll}>`}
+    ${former.length > 0 && html`<h2>Healed</h2><${Scroll} label="History"><table aria-label="History">
       <thead><tr><th>Fault</th><th>Service</th><th>From</th><th>Healed</th><th>Observed</th></tr></thead>
       <tbody>${former.map((fault) => html`<tr key=${fault.id}><td class="name">${fault.fault}</td><td>${fault.service}</td><td><${When} time=${fault.injected_at} /></td>
-        <td><${When} time=${fault.healed_at} /></td><td class="wide"><${Witness} fault=${fault} /></td></tr>`)}</tbody></table></div>`}
+        <td><${When} time=${fault.healed_at} /></td><td class="wide"><${Witness} fault=${fault} /></td></tr>`)}</tbody></table></${Scroll}>`}
     ${open && html`<${Inject} services=${status?.services ?? []} close=${() => set(false)} />`}`;
 }
 

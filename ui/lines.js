@@ -1,7 +1,7 @@
 // @ts-check
 // The log lines that this page keeps: the newest of all services, followed while the page is open.
 import { plain } from "./ansi.js";
-import { lines as stream, pause } from "./net.js";
+import { endless, pause, shown } from "./net.js";
 import { store } from "./store.js";
 
 /** @typedef {{number: number, time: string, service: string, stream: string, text: string, run: number, plain: string, level: string, skipped?: number}} Line */
@@ -51,7 +51,7 @@ async function follow(target, signal) {
   while (!signal.aborted) {
     try {
       const body = last ? { target, since: last } : { target, tail: HISTORY };
-      for await (const part of stream("/logs", body, { signal })) {
+      for await (const part of endless("/logs", body, { signal })) {
         const added = [];
         for (const text of part) {
           if (!text) continue;
@@ -75,6 +75,7 @@ async function follow(target, signal) {
     } catch {
       if (signal.aborted) return;
     }
+    await shown(signal);
     await pause(700, signal);
   }
 }

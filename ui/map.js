@@ -2,7 +2,7 @@
 // The map of services: who calls whom in the traces that are loaded, how often, how long it takes, and what fails.
 import { html } from "./html.js";
 import { layout } from "./graph.js";
-import { Empty, duration, number } from "./parts.js";
+import { Empty, Scroll, duration, number } from "./parts.js";
 import { to } from "./route.js";
 
 /** @typedef {import("./traces.js").Trace} Trace */
@@ -57,10 +57,10 @@ export function Map({ traces }) {
         ${calls.map((call) => html`<${Line} key=${JSON.stringify([call.from, call.to])} call=${call} places=${places} most=${most} above=${calls.filter((other) => other.to === call.to).indexOf(call)} />`)}
         ${parts.map((part) => html`<${Node} key=${part.name} part=${part} place=${places.get(part.name)} />`)}</g></svg></div>
     <h2>Calls</h2>${!calls.length && html`<${Empty}>No service of these traces calls another.</${Empty}>`}
-    ${calls.length > 0 && html`<div class="scroll"><table aria-label="Calls"><thead><tr><th>From</th><th>To</th><th>Calls</th><th>Failed</th><th>Median</th><th class="optional">95 % within</th><th class="optional">Slowest</th></tr></thead>
+    ${calls.length > 0 && html`<${Scroll} label="Calls"><table aria-label="Calls"><thead><tr><th>From</th><th>To</th><th>Calls</th><th>Failed</th><th>Median</th><th class="optional">95 % within</th><th class="optional">Slowest</th></tr></thead>
       <tbody>${calls.map((call) => html`<tr key=${JSON.stringify([call.from, call.to])}><td class="name">${call.from}</td><td class="name">${call.to}</td><td class="figure">${number(call.count)}</td>
         <td class="figure">${call.failed > 0 && html`<span class="state bad">${number(call.failed)}</span>`}</td><td class="figure">${duration(quantile(call.times, 0.5))}</td>
-        <td class="figure optional">${duration(quantile(call.times, 0.95))}</td><td class="figure optional">${duration(call.times.at(-1))}</td></tr>`)}</tbody></table></div>`}`;
+        <td class="figure optional">${duration(quantile(call.times, 0.95))}</td><td class="figure optional">${duration(call.times.at(-1))}</td></tr>`)}</tbody></table></${Scroll}>`}`;
 }
 
 /** The count is at the end of the line, above those of other callers. @param {{call: Call, places: globalThis.Map<string, {x: number, y: number}>, most: number, above: number}} properties */
@@ -77,8 +77,9 @@ function Line({ call, places, most, above }) {
 
 /** @param {{part: Part, place: {x: number, y: number}}} properties */
 function Node({ part, place }) {
-  return html`<a href=${to(["traces"], { service: part.name })} class=${`node ${part.failed ? "bad" : "good"}`} aria-label=${`Traces of ${part.name}`}>
-    <title>${part.name}</title><rect x=${place.x} y=${place.y} width=${WIDTH} height=${HEIGHT} rx="6" />
-    <text x=${place.x + 12} y=${place.y + 19}>${part.name.length > 19 ? part.name.slice(0, 18) + "…" : part.name}</text>
-    <text class="second" x=${place.x + 12} y=${place.y + 36}>${number(part.spans)} ${part.spans === 1 ? "span" : "spans"}${part.failed ? `, ${number(part.failed)} failed` : ""}</text></a>`;
+  const [name, counts] = [part.name.length > 19 ? part.name.slice(0, 18) + "…" : part.name, `${number(part.spans)} ${part.spans === 1 ? "span" : "spans"}${part.failed ? `, ${number(part.failed)} failed` : ""}`];
+  return html`<a href=${to(["traces"], { service: part.name })} class=${`node ${part.failed ? "bad" : "good"}`} aria-label=${`Traces of ${part.name === name ? name : `${part.name}: ${name}`} ${counts}`}>
+    <rect x=${place.x} y=${place.y} width=${WIDTH} height=${HEIGHT} rx="6" />
+    <text x=${place.x + 12} y=${place.y + 19}>${name}</text>${" "}
+    <text class="second" x=${place.x + 12} y=${place.y + 36}>${counts}</text></a>`;
 }

@@ -11,6 +11,13 @@ export class Refused extends Error {
   }
 }
 
+/** Milliseconds in which a question is answered. The slowest one is about the sizes of all volumes. */
+const ANSWERED = 45_000;
+/** Milliseconds between two parts of a stream: the daemon sends a sign of life every ten seconds. */
+const QUIET = 30_000;
+/** Milliseconds for which a page out of sight keeps its streams: a browser has six connections for all pages of this address. */
+const OUT_OF_SIGHT = 10_000;
+
 /** What is not asked twice. */
 const WRITES = /submit|cancel|inject|heal|produce|ledger\/|query|chaos\/(run|end)$/;
 
@@ -40,16 +47,69 @@ async function send(path, body, { signal, headers } = {}) {
  */
 export async function ask(path, body, signal) {
   for (let attempt = 0; ; attempt++) {
+    const limit = limited(signal);
+    // What changes something takes the time that it takes.
+    const timer = WRITES.test(path) ? 0 : setTimeout(() => limit.abort(), ANSWERED);
     try {
-      const text = await (await send(path, body, { signal })).text();
+      const text = await (await send(path, body, { signal: limit.signal })).text();
       const value = text ? JSON.parse(text) : null;
       if (value?.error) throw new Refused(value.error);
       return value;
     } catch (error) {
+      if (limit.signal.aborted && !signal?.aborted) throw new Refused({ message: `The daemon has not answered within ${ANSWERED / 1000} s.` });
       // A browser gives up what is under way when an interface of the machine comes or goes, as those of containers do.
       if (!(error instanceof TypeError) || attempt > 1 || WRITES.test(path) || signal?.aborted) throw error;
       await pause(200, signal);
+    } finally {
+      clearTimeout(timer);
     }
+  }
+}
+
+/** Aborts with another. @param {AbortSignal} [signal] */
+function limited(signal) {
+  const own = new AbortController();
+  if (signal?.aborted) own.abort();
+  signal?.addEventListener("abort", () => own.abort(), { once: true, signal: own.signal });
+  return own;
+}
+
+/** Returns when the page is in sight. @param {AbortSignal} signal */
+export function shown(signal) {
+  return new Promise((resolve) => {
+    if (!document.hidden || signal.aborted) return resolve(undefined);
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve(undefined);
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look, { once: true });
+  });
+}
+
+/**
+ * The lines of a stream that goes on for ever: it ends if the daemon gives no sign of life, or while the page is out of sight.
+ * @param {string} path
+ * @param {unknown} body
+ * @param {{signal: AbortSignal, headers?: Record<string, string>}} options
+ * @returns {AsyncGenerator<string[]>}
+ */
+export async function* endless(path, body, { signal, headers }) {
+  const own = limited(signal);
+  let heard = Date.now(), hidden = 0;
+  const watch = setInterval(() => {
+    hidden = document.hidden ? hidden || Date.now() : 0;
+    if (Date.now() - heard > QUIET || (hidden && Date.now() - hidden > OUT_OF_SIGHT)) own.abort();
+  }, 1000);
+  try {
+    for await (const part of lines(path, body, { signal: own.signal, headers })) {
+      heard = Date.now();
+      yield part;
+    }
+  } finally {
+    clearInterval(watch);
+    own.abort();
   }
 }
 
@@ -83,11 +143,11 @@ export async function* lines(path, body, options) {
  * Server-sent events: `{kind, id, data}`.
  * @param {string} path
  * @param {unknown} body
- * @param {{signal?: AbortSignal, headers?: Record<string, string>}} options
+ * @param {{signal: AbortSignal, headers?: Record<string, string>}} options
  */
 export async function* events(path, body, options) {
   let kind = "message", id = "", data = "";
-  for await (const part of lines(path, body, options)) {
+  for await (const part of endless(path, body, options)) {
     const whole = [];
     for (const line of part) {
       if (line === "") {

@@ -83,6 +83,26 @@ export function Head({ title, children }) {
   return html`<header class="head"><h1 ref=${heading} tabindex="-1">${title}</h1>${children}</header>`;
 }
 
+/**
+ * A box around a table. Where the table is wider, it scrolls, with keys too.
+ * @param {{label: string, children?: any}} properties
+ */
+export function Scroll({ label, children }) {
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const look = () => {
+      const element = box.current;
+      if (!element) return;
+      const scrolls = element.scrollWidth > element.clientWidth;
+      for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", `${label}, scrolls sideways`]]) scrolls ? element.setAttribute(name, value) : element.removeAttribute(name);
+    };
+    const watch = new ResizeObserver(look);
+    for (const element of [box.current, box.current?.firstElementChild]) if (element) watch.observe(element);
+    return () => watch.disconnect();
+  }, [label]);
+  return html`<div class="scroll" ref=${box}>${children}</div>`;
+}
+
 /** @param {{children?: any}} properties */
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 

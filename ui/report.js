@@ -1,7 +1,7 @@
 // @ts-check
 // The report of a run of a scenario: verdict, plots of what the workloads did with the faults as bands, checks and recovery.
 import { html, useMemo } from "./html.js";
-import { Empty, Head, Problem, State, duration, number } from "./parts.js";
+import { Empty, Head, Problem, Scroll, State, duration, number } from "./parts.js";
 import { ask } from "./net.js";
 import { Plot } from "./plot.js";
 import { to } from "./route.js";
@@ -87,21 +87,21 @@ function Charts({ charts }) {
 
 /** @param {{checks: any[]}} properties */
 const Checks = ({ checks }) => html`<h2>Checks</h2>${!checks.length && html`<${Empty}>The scenario checks nothing.</${Empty}>`}
-  ${checks.length > 0 && html`<div class="scroll"><table aria-label="Checks"><thead><tr><th>Check</th><th>Verdict</th><th>Detail</th></tr></thead>
-    <tbody>${checks.map((check) => html`<tr key=${check.name}><td class="name">${check.name}</td><td><${State} state=${check.verdict} /></td><td class="wide">${check.detail}</td></tr>`)}</tbody></table></div>`}`;
+  ${checks.length > 0 && html`<${Scroll} label="Checks"><table aria-label="Checks"><thead><tr><th>Check</th><th>Verdict</th><th>Detail</th></tr></thead>
+    <tbody>${checks.map((check) => html`<tr key=${check.name}><td class="name">${check.name}</td><td><${State} state=${check.verdict} /></td><td class="wide">${check.detail}</td></tr>`)}</tbody></table></${Scroll}>`}`;
 
 /** @param {{bands: any[]}} properties */
-const Recovery = ({ bands }) => bands.length > 0 && html`<h2>Faults and recovery</h2><div class="scroll"><table aria-label="Recovery">
+const Recovery = ({ bands }) => bands.length > 0 && html`<h2>Faults and recovery</h2><${Scroll} label="Recovery"><table aria-label="Recovery">
   <thead><tr><th>Fault</th><th>On</th><th>Observed</th><th>First error</th><th>Undone</th><th>Ready</th><th>Work resumed</th><th>Full speed</th></tr></thead>
   <tbody>${bands.map(({ fault, recovery }) => html`<tr key=${fault.id}><td class="name">${fault.id} <small>${fault.fault}</small></td><td>${fault.service}</td><td class="wide">${fault.witness?.what ?? "not observed"}</td>
-    ${["first_error_ms", "heal_ms", "ready_ms", "ok_ms", "baseline_ms"].map((of) => html`<td key=${of} class="figure">${duration(recovery?.[of]) || "–"}</td>`)}</tr>`)}</tbody></table></div>`;
+    ${["first_error_ms", "heal_ms", "ready_ms", "ok_ms", "baseline_ms"].map((of) => html`<td key=${of} class="figure">${duration(recovery?.[of]) || "–"}</td>`)}</tr>`)}</tbody></table></${Scroll}>`;
 
 /** @param {{workloads: any[]}} properties */
-const Workloads = ({ workloads }) => workloads.length > 0 && html`<h2>Workloads</h2><div class="scroll"><table aria-label="Workloads">
+const Workloads = ({ workloads }) => workloads.length > 0 && html`<h2>Workloads</h2><${Scroll} label="Workloads"><table aria-label="Workloads">
   <thead><tr><th>Workload</th><th>On</th><th>Attempted</th><th>Acknowledged</th><th>Refused</th><th>Unknown</th><th>Median</th><th>99 % within</th></tr></thead>
   <tbody>${workloads.map((one) => html`<tr key=${one.name}><td class="name">${one.name} <small>${one.kind}</small></td><td>${one.service}</td>
-    ${["attempted", "acknowledged", "failed", "unknown"].map((of) => html`<td key=${of} class="figure">${number(one[of])}</td>`)}<td class="figure">${duration(one.p50_ms) || "–"}</td><td class="figure">${duration(one.p99_ms) || "–"}</td></tr>`)}</tbody></table></div>`;
+    ${["attempted", "acknowledged", "failed", "unknown"].map((of) => html`<td key=${of} class="figure">${number(one[of])}</td>`)}<td class="figure">${duration(one.p50_ms) || "–"}</td><td class="figure">${duration(one.p99_ms) || "–"}</td></tr>`)}</tbody></table></${Scroll}>`;
 
 /** @param {{timeline: any[]}} properties */
-const Journal = ({ timeline }) => html`<details><summary>Journal: ${number(timeline.length)} events</summary><div class="scroll"><table aria-label="Journal"><thead><tr><th>At</th><th>Event</th><th class="optional">Kind</th></tr></thead>
-  <tbody>${timeline.map((event, at) => html`<tr key=${at}><td class="figure">${event.data?.at_ms != null ? `${(event.data.at_ms / 1000).toFixed(2)} s` : ""}</td><td class="wide">${event.message}</td><td class="optional"><small>${event.kind}</small></td></tr>`)}</tbody></table></div></details>`;
+const Journal = ({ timeline }) => html`<details><summary>Journal: ${number(timeline.length)} events</summary><${Scroll} label="Journal"><table aria-label="Journal"><thead><tr><th>At</th><th>Event</th><th class="optional">Kind</th></tr></thead>
+  <tbody>${timeline.map((event, at) => html`<tr key=${at}><td class="figure">${event.data?.at_ms != null ? `${(event.data.at_ms / 1000).toFixed(2)} s` : ""}</td><td class="wide">${event.message}</td><td class="optional"><small>${event.kind}</small></td></tr>`)}</tbody></table></${Scroll}></details>`;

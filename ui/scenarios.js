@@ -1,7 +1,7 @@
 // @ts-check
 // Scenarios of chaos: those that there are, one that runs, and the runs that are kept.
 import { html, useState } from "./html.js";
-import { Dialog, Empty, Filter, Head, Problem, State, When, duration, marked, matcher, number } from "./parts.js";
+import { Dialog, Empty, Filter, Head, Problem, Scroll, State, When, duration, marked, matcher, number } from "./parts.js";
 import { ask } from "./net.js";
 import { replace, to, useRoute } from "./route.js";
 import { fail, store, tell, useAnswer, useStore } from "./store.js";
@@ -52,17 +52,17 @@ export function Scenarios({ tabs }) {
       <span class="buttons"> <button type="button" class="small" onClick=${end}>Stop the scenario</button></span></div>`}
     ${!isBusy && asked?.error && html`<${Problem} error=${{ message: `${asked.scenario}: ${asked.error.message}`, hint: asked.error.hint ?? asked.error.problems?.[0]?.message }} />`}
     ${known.value && !scenarios.length && html`<${Empty}>No scenario matches.</${Empty}>`}
-    ${scenarios.length > 0 && html`<div class="scroll"><table aria-label="Scenarios"><thead><tr><th>Scenario</th><th>What it does</th><th class="optional">Profile</th><th>Actions</th></tr></thead>
+    ${scenarios.length > 0 && html`<${Scroll} label="Scenarios"><table aria-label="Scenarios"><thead><tr><th>Scenario</th><th>What it does</th><th class="optional">Profile</th><th>Actions</th></tr></thead>
       <tbody>${scenarios.map((one) => html`<tr key=${one.name}><td class="name">${one.name}${!one.built_in && html` <small>of the project</small>`}</td>
         <td class="wide">${one.problem ? html`<span class="state bad">${one.problem}</span>` : (one.description ?? "")}
           <div>${[...new Set(one.faults.map((fault) => `${fault.fault} on ${fault.on}`))].map((text) => html`<span class="chip fault" key=${text}>${text}</span>`)}</div></td>
         <td class="optional">${one.profile ?? "the running one"}</td>
-        <td><button type="button" class="small" disabled=${isBusy || !!one.problem} aria-label=${`Run ${one.name}`} onClick=${() => choose(one)}>Run…</button></td></tr>`)}</tbody></table></div>`}
+        <td><button type="button" class="small" disabled=${isBusy || !!one.problem} aria-label=${`Run ${one.name}`} onClick=${() => choose(one)}>Run…</button></td></tr>`)}</tbody></table></${Scroll}>`}
     <h2>Runs</h2>${kept.value && !runs.length && html`<${Empty}>No scenario was run in this environment.</${Empty}>`}
-    ${runs.length > 0 && html`<div class="scroll"><table aria-label="Runs"><thead><tr><th>Scenario</th><th>Verdict</th><th>Began</th><th class="optional">Took</th><th class="optional">Seed</th></tr></thead>
+    ${runs.length > 0 && html`<${Scroll} label="Runs"><table aria-label="Runs"><thead><tr><th>Scenario</th><th>Verdict</th><th>Began</th><th class="optional">Took</th><th class="optional">Seed</th></tr></thead>
       <tbody>${runs.map((run) => html`<tr key=${run.run}><td class="name">${run.end ? html`<a href=${to(["chaos", run.run])} aria-label=${`Report of ${run.scenario}, run ${run.run}`}>${run.scenario}</a>` : run.scenario}</td>
         <td class="wide"><${State} state=${run.end?.verdict ?? run.state} />${run.end && !run.end.healed && html` <span class="state bad">some faults are not undone</span>`}${run.end?.reason && html`<div class="reason" title=${run.end.reason}>${run.end.reason}</div>`}</td>
-        <td><${When} time=${run.began_at} /></td><td class="optional figure">${run.end && duration(Date.parse(run.end.at) - Date.parse(run.began_at))}</td><td class="optional figure">${number(run.seed)}</td></tr>`)}</tbody></table></div>`}
+        <td><${When} time=${run.began_at} /></td><td class="optional figure">${run.end && duration(Date.parse(run.end.at) - Date.parse(run.began_at))}</td><td class="optional figure">${number(run.seed)}</td></tr>`)}</tbody></table></${Scroll}>`}
     ${chosen && html`<${Begin} scenario=${chosen} profile=${profile} close=${() => choose(null)} begin=${(seed) => begin(chosen.name, seed)} />`}`;
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 // Services: a table or a graph, actions, and what is known of one service.
 import { html, useEffect, useRef, useState } from "./html.js";
-import { Copy, Empty, Filter, Head, Problem, State, When, carryOut, duration, marked, matcher, opens, tone } from "./parts.js";
+import { Copy, Empty, Filter, Head, Problem, Scroll, State, When, carryOut, duration, marked, matcher, opens, tone } from "./parts.js";
 import { go, replace, to, useRoute } from "./route.js";
 import { ask } from "./net.js";
 import { fail, store, useAnswer, useStore } from "./store.js";
@@ -36,11 +36,11 @@ export function Services() {
     <div class=${chosen ? "beside" : ""}>
       ${graph
         ? html`<${Graph} services=${services} chosen=${chosen} />`
-        : all.length > 0 && html`<div class="scroll"><table aria-label="Services">
+        : all.length > 0 && html`<${Scroll} label="Services"><table aria-label="Services">
             <thead><tr><th>Name</th><th>State</th><th class="optional">Kind</th><th class="optional">Ready after</th><th class="optional">CPU</th>
               <th class="optional">Memory</th><th class="optional">Address</th><th>Actions</th></tr></thead>
             <tbody>${services.map((service) => html`<${Row} key=${service.name} service=${service} chosen=${service.name === chosen}
-              samples=${samples.get(service.name)} />`)}</tbody></table></div>`}
+              samples=${samples.get(service.name)} />`)}</tbody></table></${Scroll}>`}
       ${chosen && html`<${Details} key=${chosen} name=${chosen} service=${all.find((service) => service.name === chosen)} />`}
     </div>`;
 }

@@ -2,7 +2,7 @@
 // What every view shows: the environment that is looked at, its status, events and operations, and the connection. One object, changed only
 // here, and read with `useStore`.
 import { useEffect, useState } from "./html.js";
-import { Refused, ask, events, pause } from "./net.js";
+import { Refused, ask, events, pause, shown } from "./net.js";
 
 /** @typedef {{project: string, instance: string}} Target */
 /** @typedef {{name: string, kind: string, state: string, reason?: string, ready_after_ms?: number, restarts: number, optional?: boolean, container?: string, pid?: number, image?: string, ports: {container: number, host: number, address: string}[], urls: Record<string, string>, depends_on: Record<string, string>}} Service */
@@ -139,8 +139,12 @@ async function follow(target, signal) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      lost(error);
+      if (!document.hidden) lost(error);
       if (store.connection === "ended") return;
+    }
+    if (document.hidden) {
+      await shown(signal);
+      continue;
     }
     if (!signal.aborted && store.connection === "live") lost(null);
     await pause(Math.min(300 * 2 ** Math.min(attempt, 3), 2000), signal);

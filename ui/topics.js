@@ -1,7 +1,7 @@
 // @ts-check
 // Topics: of every broker, their messages, consumer groups with their lag, and one message to produce.
 import { html, useEffect, useState } from "./html.js";
-import { Empty, Filter, Head, Problem, matcher, number, opens, size } from "./parts.js";
+import { Empty, Filter, Head, Problem, Scroll, matcher, number, opens, size } from "./parts.js";
 import { useOutlines } from "./outline.js";
 import { go, replace, to, useRoute } from "./route.js";
 import { Refused, ask } from "./net.js";
@@ -25,10 +25,10 @@ export function Topics() {
   return html`<${Head} title="Topics"><${Filter} value=${filter} hint="topic" bad=${wanted.bad} onInput=${(text) => replace(["topics", ...path], { filter: text })} /></${Head}>
     ${outlines.filter((outline) => outline.error).map((outline) => html`<${Problem} key=${outline.service} error=${outline.error} />`)}
     ${!shown.length && html`<${Empty}>${topics.length ? "No topic matches." : loading ? "Looking…" : "No running service has topics."}</${Empty}>`}
-    ${shown.length > 0 && html`<div class="scroll"><table aria-label="Topics"><thead><tr><th>Topic</th>${several && html`<th>Broker</th>`}<th>Messages</th><th>Size</th><th>Detail</th></tr></thead>
+    ${shown.length > 0 && html`<${Scroll} label="Topics"><table aria-label="Topics"><thead><tr><th>Topic</th>${several && html`<th>Broker</th>`}<th>Messages</th><th>Size</th><th>Detail</th></tr></thead>
       <tbody>${shown.map((topic) => html`<tr key=${topic.service + topic.name} class=${topic === chosen ? "chosen" : ""} ...${opens(() => go(["topics", topic.service, topic.name]))}>
         <td class="name"><a href=${to(["topics", topic.service, topic.name])}>${topic.name}</a></td>${several && html`<td>${topic.service}</td>`}
-        <td class="figure">${number(topic.rows)}</td><td class="figure">${size(topic.bytes)}</td><td class="wide">${topic.detail ?? ""}</td></tr>`)}</tbody></table></div>`}
+        <td class="figure">${number(topic.rows)}</td><td class="figure">${size(topic.bytes)}</td><td class="wide">${topic.detail ?? ""}</td></tr>`)}</tbody></table></${Scroll}>`}
     ${groups.length > 0 && html`<${Groups} groups=${groups.slice(0, GROUPS)} topic=${chosen?.name} />`}
     ${path.length === 2 && (chosen || !loading) && html`<${Messages} key=${path.join("\n")} service=${path[0]} topic=${path[1]} group=${chosen?.group ?? "topics"} />`}`;
 }
@@ -79,9 +79,9 @@ function Groups({ groups, topic }) {
     if (!wanted.length && !(topic && parts.length)) rows.push({ group, part: null });
   }
   return html`<h2>Consumer groups${topic ? ` of ${topic}` : ""}</h2>${!rows.length && html`<${Empty}>No consumer group reads this topic.</${Empty}>`}
-    ${rows.length > 0 && html`<div class="scroll"><table aria-label="Consumer groups"><thead><tr><th>Group</th><th>Topic</th><th>Partitions</th><th>Lag</th><th>State</th></tr></thead>
+    ${rows.length > 0 && html`<${Scroll} label="Consumer groups"><table aria-label="Consumer groups"><thead><tr><th>Group</th><th>Topic</th><th>Partitions</th><th>Lag</th><th>State</th></tr></thead>
       <tbody>${rows.map(({ group, part }) => html`<tr key=${group.service + group.name + (part?.topic ?? "")}><td class="name">${group.name}</td><td>${part?.topic ?? ""}</td>
-        <td class="figure">${part?.partitions ?? ""}</td><td class="figure">${part && html`<${Lag} name=${`${group.service} ${group.name} ${part.topic}`} lag=${part.lag} />`}</td><td class="wide">${group.detail ?? ""}</td></tr>`)}</tbody></table></div>`}`;
+        <td class="figure">${part?.partitions ?? ""}</td><td class="figure">${part && html`<${Lag} name=${`${group.service} ${group.name} ${part.topic}`} lag=${part.lag} />`}</td><td class="wide">${group.detail ?? ""}</td></tr>`)}</tbody></table></${Scroll}>`}`;
 }
 
 /** @param {{name: string, lag: number}} properties */

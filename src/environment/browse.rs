@@ -1,15 +1,14 @@
 //! What is in an environment now: data of its servers, traces, metrics. Nothing here changes anything, but for one record that is
 //! produced on request.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use devenv_api::{
-    AlertRule, ApiError, ErrorCode, MetricSeries, Metrics, Outline, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Sample,
-    ServiceState, Traces, TracesRequest,
+    AlertRule, ApiError, ErrorCode, MetricSeries, Metrics, Outline, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Traces,
+    TracesRequest,
 };
 use devenv_kinds::{
     browse::{self, BrowseError, MetricsQuery, NewRecord, ReadQuery, RowsPage, TraceQuery},
-    metrics::Page,
     provision::ProvisionContext,
 };
 use devenv_spec::ServiceSpec;
@@ -70,25 +69,19 @@ impl Environment {
         traces.map_err(|error| refused(&error))
     }
 
-    /// The current metrics of the environment, its containers and its servers.
+    /// The current metrics of the environment, its services and their servers.
     pub(crate) async fn metrics(&self) -> Result<Metrics, ApiError> {
-        let page = self.metrics.of_environment().await.ok_or(CommandError::NotUp)?;
-        let mut samples = samples("", &page);
-        let status = self.handle.status();
-        let ready = status.services.iter().filter(|service| service.state == ServiceState::Ready);
-        let asked = ready.map(|service| async move { (&service.name, self.metrics.of_service(&service.name).await) });
-        for (name, page) in futures_util::future::join_all(asked).await {
-            samples.extend(page.iter().flat_map(|page| self::samples(name, page)));
-        }
-        Ok(Metrics { samples })
+        Ok(Metrics { samples: self.metrics.samples().await.ok_or(CommandError::NotUp)? })
     }
 
-    /// From the service of the environment that keeps metrics.
+    /// From the service of the environment that keeps metrics; without one, what the daemon has measured in the last hour.
     pub(crate) async fn metric_series(&self, names: Vec<String>, over: Duration) -> Result<Vec<MetricSeries>, ApiError> {
         let until_s = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
         let query = MetricsQuery { names, until_s, over };
-        let series = browse::metric_series(self.spec().await?.services.values(), &query).await;
-        series.ok_or_else(no_history)?.map_err(|error| refused(&error))
+        match browse::metric_series(self.spec().await?.services.values(), &query).await {
+            Some(series) => series.map_err(|error| refused(&error)),
+            None => Ok(self.metrics.past(&query.names, over)),
+        }
     }
 
     pub(crate) async fn alert_rules(&self) -> Result<Vec<AlertRule>, ApiError> {
@@ -114,23 +107,6 @@ fn no_history() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "no service of this environment keeps metrics").hint("add one of the kind prometheus to the profile")
 }
 
-/// A sample's own label `service` says which service it is about.
-fn samples(service: &str, page: &Page) -> Vec<Sample> {
-    let sample = |(name, sample): (&'static str, &devenv_kinds::metrics::PageSample)| {
-        let mut labels: BTreeMap<String, String> = sample.labels.iter().cloned().collect();
-        let service = labels.remove("service").unwrap_or_else(|| service.to_owned());
-        Sample { service, name: name.to_owned(), labels, value: sample.value, unit: unit(name).map(str::to_owned) }
-    };
-    // JSON has no other numbers.
-    page.samples().filter(|(_, sample)| sample.value.is_finite()).map(sample).collect()
-}
-
-/// By the end of a metric's name, as Prometheus writes it.
-fn unit(name: &str) -> Option<&'static str> {
-    let name = name.strip_suffix("_total").unwrap_or(name);
-    ["bytes", "seconds", "ratio"].into_iter().find(|unit| name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
-}
-
 fn bounded(what: &str, size: usize, largest: usize) -> Result<(), ApiError> {
     if size <= largest {
         return Ok(());
@@ -146,21 +122,4 @@ fn refused(error: &BrowseError) -> ApiError {
         BrowseError::Late(_) => ErrorCode::TimedOut,
     };
     ApiError::new(code, describe(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_names_its_service_and_its_unit() {
-        let mut page = Page::default();
-        page.gauge("devenv_service_memory_bytes", "M.", &[("service", "db")], 7.0);
-        page.counter("devenv_service_cpu_seconds_total", "C.", &[("service", "db")], f64::NAN);
-        page.gauge("pg_up", "U.", &[], 1.0);
-        let found: Vec<_> = samples("web", &page).into_iter().map(|sample| (sample.service, sample.name, sample.unit)).collect();
-        let of = |service: &str, name: &str, unit: Option<&str>| (service.to_owned(), name.to_owned(), unit.map(str::to_owned));
-        assert_eq!(found, [of("db", "devenv_service_memory_bytes", Some("bytes")), of("web", "pg_up", None)]);
-        assert_eq!(unit("devenv_service_cpu_seconds_total"), Some("seconds"));
-    }
 }

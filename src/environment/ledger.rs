@@ -1,6 +1,6 @@
 //! What has been applied to an environment's data, and applying more on request.
 
-use devenv_api::{ApiError, ErrorCode, Ledger, LedgerEntry, LedgerState};
+use devenv_api::{ApiError, ErrorCode, Ledger, LedgerChanges, LedgerEntry, LedgerState};
 use devenv_kinds::script::{Choice, ScriptError};
 use devenv_spec::{EnvironmentSpec, ScriptSet, ServiceName};
 
@@ -108,10 +108,18 @@ impl Environment {
             }
         }
         if !found {
-            return Err(ApiError::new(ErrorCode::NotFound, format!("no service of this environment has a script `{path}`"))
-                .hint("run `devenv ledger` to list the scripts and their paths"));
+            return Err(no_script(path));
         }
         self.ledger().await
+    }
+
+    /// How the file of a script differs from what was applied, in every place where it is declared.
+    pub(crate) async fn ledger_changes(&self, path: &str) -> Result<LedgerChanges, ApiError> {
+        let mut scripts = Vec::new();
+        for set in self.spec().await?.services.values().filter_map(|service| service.scripts.as_ref()) {
+            scripts.extend(self.runtime.changes(set, path).await.map_err(|error| script_error(&error))?);
+        }
+        if scripts.is_empty() { Err(no_script(path)) } else { Ok(LedgerChanges { scripts }) }
     }
 
     /// Reads the ledger of a service's data again, after the data was replaced.
@@ -146,6 +154,11 @@ fn of_set(mut scripts: ScriptSet, set: &str, kind: &str) -> ScriptSet {
         source.paths = vec![format!("seed-data/{set}/{kind}")];
     }
     scripts
+}
+
+fn no_script(path: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("no service of this environment has a script `{path}`"))
+        .hint("run `devenv ledger` to list the scripts and their paths")
 }
 
 fn script_error(error: &ScriptError) -> ApiError {

@@ -21,6 +21,7 @@ mod ports;
 mod registry;
 mod relay;
 mod remote;
+mod usage;
 
 pub(crate) use fronts::{HeldGates, awake};
 pub(crate) use parts::Environment;

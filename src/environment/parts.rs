@@ -136,10 +136,12 @@ impl Environment {
             authority: runtime.authority().to_owned(),
             state: directory,
             used: Mutex::default(),
+            history: Mutex::default(),
         });
         let (telemetry, task) = Telemetry::begin(handle.clone(), tasks.end.clone());
         tasks.spawn("own traces", task);
         tasks.spawn("metrics", metrics.clone().follow(tasks.end.clone()));
+        tasks.spawn("history of metrics", metrics.clone().remember(tasks.end.clone()));
         let faults = Faults::new(faults::Site {
             environment: id.clone(),
             engine: shared.engine.clone(),

@@ -13,7 +13,7 @@ use devenv_spec::EnvironmentId;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::parts::Environment;
+use super::{parts::Environment, usage::VolumeSizes};
 use crate::{
     backups::Backups,
     error::{absolute, internal},
@@ -57,6 +57,7 @@ pub(super) struct Shared {
     pub(super) holders: TaskTracker,
     /// Permits for environments of tests that start.
     pub(super) coming: Semaphore,
+    pub(super) volume_sizes: VolumeSizes,
     /// How long a service without a probe must run until it is ready.
     pub(super) steady: Duration,
     /// Rung when a client needs a service that sleeps.
@@ -89,6 +90,7 @@ impl Environments {
                 backups,
                 holders: TaskTracker::new(),
                 coming: Semaphore::new(at_once()),
+                volume_sizes: VolumeSizes::default(),
                 steady: crate::runtime::readiness::STEADY,
                 bell: Arc::default(),
                 stop,

@@ -1,11 +1,11 @@
 //! Scripts and data sets of a service, and the ledger in its data; and what has been provisioned in it.
 
-use devenv_api::{LedgerEntry, LedgerMode, LedgerState};
+use devenv_api::{LedgerEntry, LedgerMode, LedgerState, ScriptChange};
 use devenv_kinds::script::{self, Choice, DatabaseRecords, ScriptContext, ScriptError};
 use devenv_spec::{ScriptSet, ServiceName, ServiceSpec};
 use sha2::{Digest, Sha256};
 
-use super::{EnvironmentRuntime, Provisioned};
+use super::{EnvironmentRuntime, Provisioned, applied_scripts::Compared};
 use crate::reconcile::Instance;
 
 /// The result of applying scripts.
@@ -34,6 +34,7 @@ impl EnvironmentRuntime {
             }
         }
         self.note(&set.service, after);
+        self.keep_texts(set).await;
         let fresh = choice == Choice::All && before.iter().all(|(_, entries)| entries.is_empty());
         result.map(|()| Applied { fresh })
     }
@@ -43,7 +44,10 @@ impl EnvironmentRuntime {
         let _guard = self.lock(&set.service).await;
         let progress = |_: script::Progress<'_>| {};
         match script::recorded(set, &self.scripts(instance, &progress)).await {
-            Ok(recorded) => self.note(&set.service, recorded),
+            Ok(recorded) => {
+                self.note(&set.service, recorded);
+                self.keep_texts(set).await;
+            }
             Err(error) => tracing::warn!(%error, service = %set.service, "Cannot read the ledger."),
         }
     }
@@ -69,6 +73,50 @@ impl EnvironmentRuntime {
             Some(recorded) => script::view(set, &recorded, &self.project, &self.checksums).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Keeps the texts of the scripts whose present files are what was applied.
+    async fn keep_texts(&self, set: &ScriptSet) {
+        let recorded = self.recorded.lock().expect("no code panics while it holds this lock").get(&set.service).cloned();
+        // A file that cannot be read was not applied either.
+        let Ok(mut scripts) = script::current(set, &self.project, &self.checksums).await else { return };
+        let is_applied = |database: &Option<String>, checksum: &str| {
+            let known = recorded.iter().flatten().filter(|(known, _)| known == database);
+            known.flat_map(|(_, entries)| entries).any(|entry| entry.applied_at.is_some() && entry.checksum == checksum)
+        };
+        scripts.retain(|(database, script)| is_applied(database, &script.checksum));
+        let kept = self.applied_scripts.clone();
+        let scripts: Vec<script::Script> = scripts.into_iter().map(|(_, script)| script).collect();
+        let done = devenv_files::read_in_time(vec![self.project.clone()], move || kept.keep(&scripts)).await;
+        if let Err(error) = done {
+            tracing::warn!(%error, "Cannot keep the texts of applied scripts.");
+        }
+    }
+
+    /// How the present file of a script differs from what was applied, in each database where it is known.
+    pub(crate) async fn changes(&self, set: &ScriptSet, path: &str) -> Result<Vec<ScriptChange>, ScriptError> {
+        let mut entries = self.ledger(set).await?;
+        entries.retain(|entry| entry.path == path);
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scripts = script::current(set, &self.project, &self.checksums).await?;
+        let kept = self.applied_scripts.clone();
+        let compare = move || {
+            let of = |entry: LedgerEntry| {
+                let LedgerEntry { service, database, path, checksum, state, .. } = entry;
+                let present = scripts.iter().find(|(known, script)| *known == database && script.path == path).map(|(_, script)| script);
+                let Compared { lines, incomplete } = match state {
+                    LedgerState::Changed => kept.compare(&checksum, present),
+                    _ => Compared { lines: Vec::new(), incomplete: None },
+                };
+                ScriptChange { service, database, path, checksum, lines, incomplete }
+            };
+            entries.into_iter().map(of).collect()
+        };
+        devenv_files::read_in_time(vec![self.project.clone()], compare)
+            .await
+            .map_err(|error| ScriptError::of(path, format!("cannot be compared: {error}")))
     }
 
     /// Whether a script may have to be applied, as far as that is known without asking the server.
@@ -116,6 +164,7 @@ impl EnvironmentRuntime {
         let cx = self.scripts(instance, &progress);
         let accepted = script::accept(set, path, &cx).await?;
         self.note(&set.service, script::recorded(set, &cx).await?);
+        self.keep_texts(set).await;
         Ok(accepted)
     }
 
@@ -126,6 +175,7 @@ impl EnvironmentRuntime {
         let cx = self.scripts(instance, &progress);
         let ran = script::run_again(set, path, &cx).await;
         self.note(&set.service, script::recorded(set, &cx).await?);
+        self.keep_texts(set).await;
         ran
     }
 

@@ -4,10 +4,15 @@
 //!
 //! One task for each environment listens while the environment is up: on the gateway of the environment's network, where
 //! its containers reach the host and nobody else does, and on a permanently leased port. So a scrape fails
-//! while no daemon runs, and finds the next one at the same address. Between two scrapes nothing is asked, counted or stored
-//! except what a container had used at the last one.
+//! while no daemon runs, and finds the next one at the same address. Between two scrapes it asks, counts and stores
+//! nothing except what a service had used at the last one.
 //!
-//! `/metrics` has the containers and the disk, `/metrics/SERVICE` the metrics of the service's server.
+//! `/metrics` has the services and the disk, `/metrics/SERVICE` the metrics of the service's server.
+//!
+//! Another task measures the same at a low rate, for the page in the browser: [`samples`] keeps it in a [`history`] of one hour.
+
+mod history;
+mod samples;
 
 use std::{
     collections::HashMap,
@@ -25,7 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing,
 };
-use devenv_api::ServiceState;
+use devenv_api::{ServiceState, Status};
 use devenv_engine::Engine;
 use devenv_kinds::{
     metrics::{self, Page},
@@ -37,6 +42,7 @@ use ipnet::Ipv4Net;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use self::history::History;
 use crate::{
     reconcile::Handle,
     store::{Goal, Record},
@@ -57,9 +63,22 @@ pub(crate) struct MetricsServer {
     /// The directory whose disk to measure if no volume is accessible.
     pub(crate) state: PathBuf,
     pub(crate) used: Mutex<HashMap<String, Used>>,
+    pub(crate) history: Mutex<History>,
 }
 
-/// What a container had used at a scrape.
+/// What a service uses now.
+struct ServiceUsage {
+    service: String,
+    /// The container, or the process.
+    runs_as: String,
+    cpu: Duration,
+    /// Of the machine, or of the engine's machine.
+    processors: u32,
+    memory: u64,
+    memory_limit: Option<u64>,
+}
+
+/// What a service had used at a scrape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used {
     at: Instant,
@@ -142,38 +161,71 @@ impl MetricsServer {
             page.gauge("devenv_service_ready", "Whether the service is ready.", &labels, f64::from(u8::from(is_ready)));
             page.counter("devenv_service_restarts_total", "Number of restarts of the service.", &labels, f64::from(service.restarts));
         }
-        let running: Vec<(&str, &str)> =
-            status.services.iter().filter_map(|service| Some((service.name.as_str(), service.container.as_deref()?))).collect();
-        let is_there = |container: &String| running.iter().any(|(_, there)| there == container);
-        self.used.lock().expect("no code panics while it holds this lock").retain(|container, _| is_there(container));
-        let asked = running.into_iter().map(|(name, container)| async move { (name, container, self.engine.usage(container).await) });
-        for (name, container, usage) in futures_util::future::join_all(asked).await {
-            // One that does not run uses nothing.
-            let Ok(Some(usage)) = usage else { continue };
+        for usage in self.usages(&status).await {
+            let name = usage.service.as_str();
             let limits = spec.services.get(name).and_then(|service| service.container()).map(|container| &container.resources);
             let cpus = limits.and_then(|limits| limits.cpus).unwrap_or(f64::from(usage.processors));
             let labels = [("service", name)];
             let spent = usage.cpu.as_secs_f64();
-            page.counter("devenv_service_cpu_seconds_total", "CPU time used by the container.", &labels, spent);
-            if let Some(ratio) = self.ratio(container, usage.cpu, cpus) {
-                page.gauge("devenv_service_cpu_ratio", "Fraction of its CPU limit that the container uses.", &labels, ratio);
+            page.counter("devenv_service_cpu_seconds_total", "CPU time used by the service.", &labels, spent);
+            if let Some(ratio) = self.ratio(&usage.runs_as, usage.cpu, cpus) {
+                page.gauge("devenv_service_cpu_ratio", "Fraction of its CPU limit that the service uses.", &labels, ratio);
             }
-            page.gauge(
-                "devenv_service_memory_bytes",
-                "Memory used by the container, without the page cache.",
-                &labels,
-                usage.memory as f64,
-            );
-            page.gauge("devenv_service_memory_limit_bytes", "Memory limit of the container.", &labels, usage.memory_limit as f64);
+            page.gauge("devenv_service_memory_bytes", "Memory used by the service, without the page cache.", &labels, usage.memory as f64);
+            if let Some(limit) = usage.memory_limit {
+                page.gauge("devenv_service_memory_limit_bytes", "Memory limit of the container.", &labels, limit as f64);
+            }
         }
     }
 
+    /// Bytes that its services have in memory.
+    pub(crate) async fn memory(&self) -> u64 {
+        self.usages(&self.handle.status()).await.iter().map(|usage| usage.memory).sum()
+    }
+
+    /// Of the containers and processes that run.
+    async fn usages(&self, status: &Status) -> Vec<ServiceUsage> {
+        let services = status.services.iter();
+        let containers: Vec<(&str, &str)> =
+            services.clone().filter_map(|service| Some((service.name.as_str(), service.container.as_deref()?))).collect();
+        let pids: Vec<(&str, u32)> = services.filter_map(|service| Some((service.name.as_str(), service.pid?))).collect();
+        let is_there = |known: &String| {
+            containers.iter().any(|(_, container)| container == known) || pids.iter().any(|(_, pid)| pid.to_string() == *known)
+        };
+        self.used.lock().expect("no code panics while it holds this lock").retain(|known, _| is_there(known));
+        let asked = containers.into_iter().map(|(name, container)| async move { (name, container, self.engine.usage(container).await) });
+        let mut found = Vec::new();
+        for (name, container, usage) in futures_util::future::join_all(asked).await {
+            // One that does not run uses nothing.
+            let Ok(Some(usage)) = usage else { continue };
+            found.push(ServiceUsage {
+                service: name.to_owned(),
+                runs_as: container.to_owned(),
+                cpu: usage.cpu,
+                processors: usage.processors,
+                memory: usage.memory,
+                memory_limit: Some(usage.memory_limit),
+            });
+        }
+        if !pids.is_empty() {
+            let roots: Vec<u32> = pids.iter().map(|(_, pid)| *pid).collect();
+            let used = tokio::task::spawn_blocking(move || devenv_processes::usage(&roots)).await.unwrap_or_default();
+            let processors = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+            found.extend(pids.iter().filter_map(|(name, pid)| {
+                let devenv_processes::Usage { cpu, memory } = *used.get(pid)?;
+                let (service, runs_as) = ((*name).to_owned(), pid.to_string());
+                Some(ServiceUsage { service, runs_as, cpu, processors, memory, memory_limit: None })
+            }));
+        }
+        found
+    }
+
     /// Since the last scrape, ignoring scrapes that follow at once.
-    fn ratio(&self, container: &str, cpu: Duration, cpus: f64) -> Option<f64> {
+    fn ratio(&self, runs_as: &str, cpu: Duration, cpus: f64) -> Option<f64> {
         let now = Instant::now();
         let mut used = self.used.lock().expect("no code panics while it holds this lock");
-        let Some(before) = used.get(container).copied() else {
-            used.insert(container.to_owned(), Used { at: now, cpu, ratio: None });
+        let Some(before) = used.get(runs_as).copied() else {
+            used.insert(runs_as.to_owned(), Used { at: now, cpu, ratio: None });
             return None;
         };
         let passed = now.duration_since(before.at);
@@ -181,7 +233,7 @@ impl MetricsServer {
             return before.ratio;
         }
         let ratio = cpu.saturating_sub(before.cpu).as_secs_f64() / passed.as_secs_f64() / cpus;
-        used.insert(container.to_owned(), Used { at: now, cpu, ratio: Some(ratio) });
+        used.insert(runs_as.to_owned(), Used { at: now, cpu, ratio: Some(ratio) });
         Some(ratio)
     }
 

@@ -1,5 +1,6 @@
 //! Operates running services: probes and provisions them, collects their output, and runs host processes.
 
+mod applied_scripts;
 pub(crate) mod builds;
 pub(crate) mod hooks;
 pub(crate) mod host_processes;
@@ -47,6 +48,7 @@ use crate::{
     reconcile::{Evidence, Exit, Instance, Leaving, Progress, ReadinessUpdate, ServiceRuntime},
     store::{Record, Store},
 };
+use applied_scripts::AppliedScripts;
 use builds::Builds;
 use hooks::LifecycleHooks;
 use host_processes::HostProcesses;
@@ -75,6 +77,8 @@ pub(crate) struct EnvironmentRuntime {
     checksums: Checksums,
     /// The last known ledger of each service's data.
     recorded: Mutex<HashMap<ServiceName, Vec<DatabaseRecords>>>,
+    /// Their texts.
+    applied_scripts: Arc<AppliedScripts>,
     /// One lock for each service's ledger.
     ledgers: Mutex<HashMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
     /// What has been provisioned, by service.
@@ -122,6 +126,7 @@ impl EnvironmentRuntime {
             project: record.project.clone(),
             checksums: Checksums::default(),
             recorded: Mutex::default(),
+            applied_scripts: Arc::new(AppliedScripts { directory: store.environment(&record.id).join("applied-scripts") }),
             ledgers: Mutex::default(),
             provisioned: Mutex::default(),
             mounted: store.environment(&record.id).join("files"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use devenv_api::{AcceptRequest, Backups, EnvironmentTarget, Ledger, Snapshots};
+use devenv_api::{AcceptRequest, Backups, EnvironmentTarget, Ledger, LedgerChanges, Snapshots};
 
 use super::{Daemon, failure::Failed};
 
@@ -17,6 +17,10 @@ pub(super) async fn accept(State(daemon): State<Arc<Daemon>>, Json(request): Jso
 
 pub(super) async fn run_again(State(daemon): State<Arc<Daemon>>, Json(request): Json<AcceptRequest>) -> Result<Json<Ledger>, Failed> {
     Ok(Json(daemon.environments.require(&request.target)?.run_again(&request.path).await?))
+}
+
+pub(super) async fn changes(State(daemon): State<Arc<Daemon>>, Json(request): Json<AcceptRequest>) -> Result<Json<LedgerChanges>, Failed> {
+    Ok(Json(daemon.environments.require(&request.target)?.ledger_changes(&request.path).await?))
 }
 
 pub(super) async fn snapshots(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Result<Json<Snapshots>, Failed> {

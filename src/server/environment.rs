@@ -7,7 +7,9 @@ use std::{
 };
 
 use axum::{Json, extract::State, response::Response};
-use devenv_api::{ApiError, Condition, EnvironmentTarget, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest};
+use devenv_api::{
+    ApiError, Condition, EnvironmentTarget, EnvironmentUsage, ErrorCode, Plan, ServiceState, Status, UpMessage, UpRequest, WaitRequest,
+};
 use devenv_spec::ServiceName;
 use futures_util::future::join_all;
 
@@ -31,6 +33,10 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Status>>
         status.project_gone = gone;
     }
     Json(statuses)
+}
+
+pub(super) async fn usage(State(daemon): State<Arc<Daemon>>) -> Json<Vec<EnvironmentUsage>> {
+    Json(daemon.environments.usage().await)
 }
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>, Json(target): Json<EnvironmentTarget>) -> Json<Status> {

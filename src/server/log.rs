@@ -1,11 +1,12 @@
 //! Logs and events, as history and live.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
-use devenv_api::{AgentCall, ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Why, WhyRequest};
+use devenv_api::{ASKED_BY_AGENT, AgentCall, ApiError, ErrorCode, Event, EventsRequest, LogLine, LogsRequest, Operation, Why, WhyRequest};
 use devenv_logs::Query;
 use futures_util::stream;
+use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
@@ -13,7 +14,11 @@ use super::{
     failure::Failed,
     stream::{ndjson, received},
 };
-use crate::{blocking, event::NewEvent, reconcile::CommandError};
+use crate::{
+    blocking,
+    event::{Asked, CALLED, NewEvent},
+    reconcile::CommandError,
+};
 
 /// Lines for a client that reads more slowly than we do.
 const WAITING: usize = 1024;
@@ -136,7 +141,10 @@ pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Json(request): Jso
 
 pub(super) async fn why(State(daemon): State<Arc<Daemon>>, Json(request): Json<WhyRequest>) -> Result<Json<Why>, Failed> {
     let environment = daemon.environments.require(&request.target)?;
-    let events = blocking::in_place(|| environment.handle.events.why(&request.service))
+    let operations = daemon.operations.store().operations();
+    let asked = operations.iter().filter(|operation| operation.environment.as_deref() == Some(environment.id.as_str()));
+    let asked: Vec<Asked> = asked.filter_map(asked_by_agent).collect();
+    let events = blocking::in_place(|| environment.handle.events.why(&request.service, &asked))
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot read the events: {error}")))?;
     if events.is_empty() {
         return Err(CommandError::NoService(request.service).into());
@@ -144,14 +152,28 @@ pub(super) async fn why(State(daemon): State<Arc<Daemon>>, Json(request): Json<W
     Ok(Json(Why { events }))
 }
 
+/// The time of an operation that an agent has asked for.
+fn asked_by_agent(operation: &Operation) -> Option<Asked> {
+    let (tool, agent) = operation.asked_by.command.split_once(ASKED_BY_AGENT)?;
+    let from: Timestamp = operation.started_at.as_deref()?.parse().ok()?;
+    let took = operation.duration_ms.filter(|_| operation.state.has_ended()).map(Duration::from_millis);
+    // Its duration is cut to whole milliseconds.
+    let until = took.map(|took| from + took + Duration::from_millis(1));
+    Some(Asked { tool: tool.to_owned(), agent: plain(agent), from, until })
+}
+
+/// Of what an agent calls itself and a tool, in an event.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
+}
+
 /// The names are an agent's own words, so they are cut and their control characters are left out.
 pub(super) async fn note_call(State(daemon): State<Arc<Daemon>>, Json(call): Json<AgentCall>) -> Result<Json<()>, Failed> {
     let environment = daemon.environments.require(&call.target)?;
-    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect::<String>();
     let (agent, tool) = (plain(&call.agent), plain(&call.tool));
     let service = call.service.as_deref().map(plain);
     let about = service.as_ref().map(|service| format!(" of {service}")).unwrap_or_default();
-    let event = NewEvent::new("agent.called", format!("{tool}{about}, asked by agent {agent}")).with("agent", agent).with("tool", tool);
+    let event = NewEvent::new(CALLED, format!("{tool}{about}, asked by agent {agent}")).with("agent", agent).with("tool", tool);
     // As data: an event of the service would be its last change, which `why` explains.
     environment.handle.events.emit(match service {
         Some(service) => event.with("service", service),

@@ -103,6 +103,30 @@ fn a_reset_starts_from_the_golden_volume_on_the_same_address_and_undo_brings_the
 }
 
 #[test]
+fn the_lines_of_an_edited_script_that_differ_from_what_was_applied_are_known() {
+    let path = "init-scripts/postgres/01-tables.sql";
+    let corner = corner(DATABASE);
+    corner.up("test");
+    let shown = |corner: &Corner| {
+        let changes = corner.json(&["ledger", "diff", path]);
+        let script = changes["scripts"][0].clone();
+        let line = |line: &Value| format!("{} {}", line["change"].as_str().unwrap(), line["text"].as_str().unwrap());
+        (script["lines"].as_array().unwrap().iter().map(line).collect::<Vec<_>>(), script["incomplete"].clone())
+    };
+    assert_eq!(shown(&corner), (vec![], Value::Null));
+    write(&corner, path, "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL);\nCREATE TABLE note (t text, at timestamptz);\n");
+    let expected = [
+        "same CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL);",
+        "removed CREATE TABLE note (t text);",
+        "added CREATE TABLE note (t text, at timestamptz);",
+    ];
+    assert_eq!(shown(&corner), (expected.map(str::to_owned).to_vec(), Value::Null));
+    corner.ok(&["ledger", "accept", path]);
+    assert_eq!(shown(&corner), (vec![], Value::Null));
+    corner.devenv(&["ledger", "diff", "none.sql"]).expect(1);
+}
+
+#[test]
 fn writes_right_after_ready_are_never_in_a_golden_volume() {
     let corner = corner(DATABASE);
     corner.up("test");

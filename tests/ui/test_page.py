@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from playwright.sync_api import expect
-from world import AXE, HOSTILE, PATIENCE, VIEWS, answering, browser, go, page_of, pretend, pretend_all, world
+from world import AXE, HOSTILE, PATIENCE, VIEWS, answering, browser, go, page_of, patiently, pretend, pretend_all, world
 
 # Of a daemon that is gone.
 LOST = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
@@ -177,6 +177,85 @@ class Looks(Shared):
             self.assertIn("over=86400", page.url)
             self.assertEqual(asked[0]["names"], sorted(set(asked[0]["names"])))
 
+    def test_the_daemon_shows_its_own_last_hour_where_nothing_keeps_metrics(self):
+        with self.page() as page:
+            go(page, "Metrics")
+            for title in ("CPU of web", "Memory of web"):
+                page.get_by_role("img", name=title).locator("canvas").wait_for()
+            self.assertEqual(page.get_by_label("Time").locator("option").all_inner_texts(), ["since this page is open", "15 minutes", "1 hour"])
+            # Another page, which has not measured anything itself.
+            with self.page() as other:
+                kept = lambda: other.evaluate("""async () => {
+                    const target = (await (await fetch('/api/page', {method: 'POST', headers: {'content-type': 'application/json'}, body: '{}'})).json()).target;
+                    const asked = {target, names: ['devenv_service_memory_bytes'], seconds: 3600};
+                    return (await fetch('/api/metrics/history', {method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify(asked)})).json();
+                }""")
+                self.world.until("the daemon measures by itself", lambda: any(len(one["times"]) > 1 for one in kept() if one["service"] == "web"))
+                for one in kept():
+                    self.assertEqual(one["times"], sorted(one["times"]))
+                    self.assertTrue(all(value > 2**18 for value in one["values"]), one)
+
+    def test_one_moment_is_shown_in_the_timeline_plots_and_traces(self):
+        with self.page() as page:
+            pretend(page)
+            page.unroute("**/api/metrics/history")
+            page.route("**/api/metrics/history", answering(lambda body: [{"service": "store", "name": name, "labels": {}, "times": [begin / 1000 + n for n in range(0, 10)], "values": [0.1] * 10} for name in body["names"]] if begin else []))
+            begin = 0
+            go(page, "Events")
+            page.get_by_role("table", name="Events").wait_for()
+            begin = page.evaluate("Math.min(...[...document.querySelectorAll('.events tr[id] time')].map(time => Date.parse(time.dateTime)))")
+            page.reload()
+            # The plots are below the timeline, over the same time.
+            plots = page.locator(".timeline .plot")
+            plots.nth(1).locator("canvas").wait_for()
+            lines = page.locator(".timeline .cursor:not(.chosen):not([hidden])")
+            page.locator(".timeline .under > svg").hover(position={"x": 300, "y": 10})
+            expect(lines).to_have_count(3, timeout=PATIENCE)
+            places = page.evaluate("[...document.querySelectorAll('.timeline .cursor:not(.chosen):not([hidden])')].map(line => line.getBoundingClientRect().left)")
+            self.assertLess(max(places) - min(places), 3, f"one vertical line: {places}")
+            plots.first.hover(position={"x": 400, "y": 40})
+            self.world.until("the line follows the pointer over a plot", lambda: abs(page.evaluate("document.querySelector('.timeline .under .cursor').getBoundingClientRect().left") - page.evaluate("document.querySelector('.timeline .plot').getBoundingClientRect().left") - 400) < 3)
+            # A moment that is chosen, with the keyboard, stays in other views.
+            page.get_by_role("table", name="Events").get_by_role("button").first.press("Enter")
+            chosen = page.locator("span.moment time").inner_text()
+            for view in ("Metrics", "Traces"):
+                go(page, view)
+                self.assertEqual(page.locator("span.moment time").inner_text(), chosen)
+            page.get_by_role("button", name="Let go of the chosen moment").click()
+            expect(page.locator("span.moment")).to_have_count(0, timeout=PATIENCE)
+            page.get_by_text("POST /pay").first.click()
+            page.get_by_role("table", name="Traces").locator("td.time").first.hover()
+            expect(page.locator(".waterfall .cursor:not([hidden])")).to_have_count(3, timeout=PATIENCE)
+
+    def test_the_lines_that_differ_of_a_changed_script_are_shown(self):
+        with self.page() as page:
+            pretend(page)
+            page.evaluate("location.hash = '#/data?show=scripts'")
+            page.get_by_role("button", name="What differs in db/01.sql").click()
+            dialog = page.get_by_role("dialog", name="What differs in db/01.sql")
+            rows = dialog.get_by_role("table", name="Lines of db/01.sql").get_by_role("row")
+            self.assertEqual(rows.nth(2).locator("td").all_text_contents(), ["2", "", "− removed:   id int"])
+            self.assertEqual(rows.nth(3).locator("td").all_text_contents(), ["", "2", "+ added:   id bigint"])
+            dialog.get_by_text("the text that was applied is not known").wait_for()
+            page.keyboard.press("Escape")
+            dialog.wait_for(state="detached")
+
+    def test_environments_say_what_memory_and_disk_they_use(self):
+        with self.page() as page:
+            go(page, "Environments")
+            row = page.get_by_role("table", name="Environments").get_by_role("row").nth(1)
+            row.get_by_text(re.compile(r"^\d+ MiB$")).first.wait_for()
+            # Each is asked to sleep or to wake as a whole.
+            asked = []
+            status = self.world.json("status")
+            shown = lambda phase, state: [{**status, "phase": phase, "services": [{**service, "state": state} for service in status["services"]]}]
+            page.route("**/api/v1/operations/submit", lambda route: (asked.append(route.request.post_data_json["request"]), route.fulfill(status=200, content_type="application/x-ndjson", body='{"done": {"result": null}}\n')))
+            for phase, state, label, kind in (("ready", "ready", "Put .* to sleep", "sleep"), ("asleep", "asleep", "Wake .*", "wake")):
+                page.route("**/api/v1/environments", answering(lambda _, phase=phase, state=state: shown(phase, state)))
+                page.get_by_role("button", name=re.compile(label)).click()
+                self.world.until(f"it is asked to {kind}", lambda: page.wait_for_timeout(50) or asked and kind in asked[-1])
+                self.assertEqual(asked[-1][kind], {"target": {"project": status["project"], "instance": status["instance"]}, "services": []})
+
     def test_a_scenario_runs_from_the_page_to_its_report(self):
         (self.world.root / "project/chaos").mkdir(exist_ok=True)
         (self.world.root / "project/chaos/stop-web.yaml").write_text(SCENARIO)
@@ -218,9 +297,46 @@ class Looks(Shared):
 
     def test_a_page_of_which_a_file_did_not_arrive_is_loaded_again(self):
         with page_of(self.world, self.browser, allowed=("ERR_FAILED",)) as page:
-            page.route("**/store.js", lambda route: route.abort(), times=1)
-            page.reload()
+            for file in ("store.js", "views.css", "main.js"):
+                asked = []
+                page.route(f"**/{file}", lambda route: (asked.append(1), route.abort() if len(asked) == 1 else route.continue_()))
+                page.reload()
+                self.world.until(f"{file} is asked for again", lambda: page.wait_for_timeout(50) or len(asked) > 1)
+                page.get_by_role("navigation", name="Views").wait_for()
+                page.unroute(f"**/{file}")
+
+    def test_pages_out_of_sight_leave_the_connections_of_the_browser_to_the_one_that_is_seen(self):
+        def sight(page, hidden):
+            page.evaluate("hidden => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden}); document.dispatchEvent(new Event('visibilitychange')); }", hidden)
+
+        with self.page() as first:
+            base = first.url.split("#")[0]
+            pages = [first]
+            # Each has two streams, and a browser has six connections.
+            for _ in range(4):
+                go(pages[-1], "Logs")
+                pages[-1].get_by_text(re.compile(r"tock \d+")).first.wait_for()
+                sight(pages[-1], True)
+                pages.append(first.context.new_page())
+                patiently(lambda: pages[-1].goto(base))
+                pages[-1].get_by_role("table", name="Services").get_by_text("web").first.wait_for()
+            # What is seen again goes on where it was.
+            sight(first, False)
+            go(first, "Events")
+            known = first.get_by_role("table", name="Events").get_by_text("restart was requested").count()
+            self.world.run("restart", "web")
+            expect(first.get_by_role("table", name="Events").get_by_text("restart was requested")).to_have_count(known + 1, timeout=PATIENCE)
+            self.assertEqual(first.get_by_text("The daemon does not answer.").count(), 0)
+
+    def test_a_page_whose_script_never_arrives_is_loaded_again(self):
+        with page_of(self.world, self.browser, allowed=("ERR_FAILED",)) as page:
+            asked = []
+            # No answer at all, and later one.
+            page.route("**/main.js", lambda route: asked.append(1) or (None if len(asked) == 1 else route.continue_()))
+            page.reload(wait_until="commit")
             page.get_by_role("navigation", name="Views").wait_for()
+            self.assertGreater(len(asked), 1)
+            page.unroute_all(behavior="ignoreErrors")
 
     def test_a_view_that_fails_leaves_the_others_usable(self):
         with page_of(self.world, self.browser, allowed=("undefined or null",)) as page:
@@ -296,15 +412,23 @@ class Looks(Shared):
 
     @unittest.skipUnless(AXE, "scripts/setup tests installs axe-core")
     def test_no_view_has_a_fault_of_accessibility(self):
-        for scheme in ("light", "dark"):
+        for scheme, width in (("light", 1280), ("dark", 1280), ("light", 400)):
             with self.page(color_scheme=scheme) as page:
+                page.set_viewport_size({"width": width, "height": 800})
                 pretend(page)
                 page.evaluate(AXE.read_text())
-                for view in [*VIEWS, "Scenarios", "Report", "Snapshots", "Scripts", "Trace", "Keys", "Inject"]:
-                    if view == "Trace":
+                for view in [*VIEWS, "Scenarios", "Report", "Snapshots", "Scripts", "Differences", "Trace", "Map", "Keys", "Inject"]:
+                    if view == "Differences":
+                        page.get_by_role("button", name="What differs in db/01.sql").click()
+                        page.get_by_role("table", name="Lines of db/01.sql").wait_for()
+                    elif view == "Trace":
+                        page.keyboard.press("Escape")
                         page.evaluate("location.hash = '#/traces/5b8efff798038103d269b633813fc60c'")
                     elif view in ("Scenarios", "Report", "Snapshots", "Scripts"):
                         page.evaluate("place => location.hash = place", {"Scenarios": "#/chaos?show=scenarios", "Report": "#/chaos/abc"}.get(view, f"#/data?show={view.lower()}"))
+                    elif view == "Map":
+                        page.evaluate("location.hash = '#/traces?show=map'")
+                        page.get_by_role("table", name="Calls").wait_for()
                     elif view == "Keys":
                         page.keyboard.press("?")
                     elif view == "Inject":
@@ -316,7 +440,7 @@ class Looks(Shared):
                     page.wait_for_timeout(500)
                     found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})")
                     told = [f"{one['id']}: {one['nodes'][0]['html'][:120]} {one['nodes'][0]['failureSummary'][:200]}" for one in found["violations"]]
-                    self.assertEqual(told, [], f"{view}, {scheme}")
+                    self.assertEqual(told, [], f"{view}, {scheme}, {width} pixels")
 
     def test_no_width_scrolls_sideways(self):
         with self.page() as page:
@@ -334,7 +458,7 @@ class Looks(Shared):
     def test_nothing_of_anybody_elses_text_runs_or_breaks_the_page(self):
         self.assertEqual(len(set(HOSTILE)), 50)
         places = [*(f"#/{view.lower()}" for view in VIEWS), "#/services/store", "#/services?show=graph", "#/traces?show=map", "#/chaos?show=scenarios", "#/chaos/abc", *(f"#/data?show={part}" for part in ("snapshots", "backups", "scripts"))]
-        opened = [("#/logs", ".line"), ("#/data/store/app/public.item", "text='item 17'"), ("#/topics/store/orders", "text='item 3'"), ("#/traces/5b8efff798038103d269b633813fc60c", "text='insert'"), ("#/chaos", "text='Inject fault'")]
+        opened = [("#/logs", ".line"), ("#/data/store/app/public.item", "text='item 17'"), ("#/topics/store/orders", "text='item 3'"), ("#/traces/5b8efff798038103d269b633813fc60c", "text='insert'"), ("#/chaos", "text='Inject fault'"), ("#/data?show=scripts", "text='What differs'")]
         look = """async ([places, wait]) => {
             const found = [];
             for (const place of places) {

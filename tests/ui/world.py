@@ -2,7 +2,7 @@
 import contextlib, json, os, shutil, subprocess, tempfile, time
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 # The tests run it in directories of their own.
@@ -123,11 +123,28 @@ def browser():
             it.close()
 
 
+def patiently(load):
+    """Loads again what the browser gives up because an interface of the machine comes or goes, as those of containers do."""
+    for attempt in range(20):
+        try:
+            return load()
+        except Error as error:
+            if "ERR_NETWORK_CHANGED" not in str(error) or attempt == 19:
+                raise
+            time.sleep(0.3)
+
+
 @contextlib.contextmanager
 def page_of(world, browser, allowed=(), **options):
     """The page, opened. Fails if anything ran that should not, or if the page reports an error that is not allowed."""
-    ui = world.start("ui", "--no-open", "--json")
-    url = json.loads(ui.stdout.readline())["url"]
+    served = []
+
+    def opened(page):
+        # The token in an address is good once, so each attempt has its own.
+        ui = world.start("ui", "--no-open", "--json")
+        served.append(ui)
+        page.goto(json.loads(ui.stdout.readline())["url"])
+
     context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     context.set_default_timeout(PATIENCE)
     context.set_default_navigation_timeout(PATIENCE)
@@ -137,7 +154,9 @@ def page_of(world, browser, allowed=(), **options):
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("dialog", lambda dialog: faults.append("a dialog of the browser"))
     try:
-        page.goto(url)
+        patiently(lambda: opened(page))
+        reload = page.reload
+        page.reload = lambda **options: patiently(lambda: reload(**options))
         page.get_by_role("navigation", name="Views").wait_for()
         yield page
         assert "owned" not in page.title(), "markup ran"
@@ -146,9 +165,10 @@ def page_of(world, browser, allowed=(), **options):
         assert not bad, bad[:3]
     finally:
         context.close()
-        ui.terminate()
-        ui.wait()
-        ui.stdout.close()
+        for ui in served:
+            ui.terminate()
+            ui.wait()
+            ui.stdout.close()
 
 
 def go(page, name):
@@ -177,6 +197,8 @@ def pretend(page, text="plain"):
     answers = {
         "data/outline": lambda body: {"groups": groups} if body["service"] == "store" else {"error": {"code": "usage", "message": "holds nothing"}},
         "data/rows": rows,
+        "ledger": lambda body: {"entries": [{"service": "store", "database": "app", "path": "db/01.sql", "checksum": "a" * 64, "mode": "once", "state": "changed", "applied_at": "2026-11-28T10:00:00Z", "duration_ms": 12}]},
+        "ledger/changes": lambda body: changes(text),
         "data/query": lambda body: {"error": {"code": "failed", "message": "cannot execute DELETE in a read-only transaction " + text}},
         "traces": lambda body: {"services": ["checkout", text], "traces": [trace]},
         "metrics": lambda body: {"samples": [{"service": "store", "name": name, "labels": {"state": label}, "value": next(count) * factor} for name, factor in (("cpu_seconds_total", 0.1), ("memory_bytes", 2**20), ("connections", 1)) for label in ("one", text)]},
@@ -194,6 +216,13 @@ def pretend(page, text="plain"):
             "chaos/report": lambda body: {"report": report(text), "html": text if body.get("html") else None}, "metrics/alerts": lambda _: rules, "metrics/history": past}
     for path, answer in more.items():
         page.route(f"**/api/{path}", answering(answer))
+
+
+def changes(text):
+    """Of a script with a changed line, an added one, and another place where nothing is known."""
+    line = lambda change, applied, present, what: {"change": change, "applied": applied, "present": present, "text": what}
+    lines = [line("same", 1, 1, "create table item (" + text), line("removed", 2, None, "  id int"), line("added", None, 2, "  id bigint"), line("same", 3, 3, ");"), line("added", None, 4, text)]
+    return {"scripts": [{"service": "store", "database": "app", "path": "db/01.sql", "checksum": "a" * 64, "lines": lines}, {"service": text, "path": "db/01.sql", "checksum": "b" * 64, "lines": [], "incomplete": "the text that was applied is not known " + text}]}
 
 
 def report(text):
@@ -225,6 +254,7 @@ def pretend_all(page, text):
     page.route("**/api/logs", lambda route: route.fulfill(status=200, content_type="application/x-ndjson", body=lines))
     answers = {"v1/environments": [status], "v1/environment/why": {"events": [event(n) for n in range(12)]}, "variables": {"variables": {text: {"value": text, "secret": False}, "x": {"value": text, "secret": True}}},
                "v1/environment/snapshots": {"snapshots": [{"name": text, "created_at": text, "services": [{"name": text}], "size": 1}]}, "v1/environment/backups": {"backups": [{"id": text, "created_at": text, "services": [{"service": text, "skipped": text}], "size": 1}]},
+               "v1/environments/usage": [{"environment": text, "memory": 5 * 2**20, "volumes": None, "files": 2**20}], "v1/environment/ledger/changes": changes(text),
                "v1/environment/ledger": {"entries": [{"service": text, "database": text, "path": text, "state": "changed", "error": text}]}, "v1/environment/chaos/status": {"faults": [{**fault, "healed_at": text}]},
                "faults": {"faults": [{"name": text, "about": text, "undone_by": text, "parameters": [{"name": text, "form": text, "about": text}]}]}}
     for path, answer in answers.items():

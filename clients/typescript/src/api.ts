@@ -6,11 +6,11 @@
 import type { Connection } from "./connection.js";
 import type {
   AcceptRequest, AgentCall, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget,
-  Event, EventsRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images, Impairments,
-  ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Metrics, MetricsRequest, Operation,
-  OperationMessage, OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced,
-  QueryRequest, Rows, RowsRequest, Snapshots, Status, Submission, Traces, TracesRequest, UiOpened, UiRequest,
-  UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+  EnvironmentUsage, Event, EventsRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest,
+  Images, Impairments, ImpairmentsRequest, InjectRequest, Ledger, LedgerChanges, LogLine, LogsRequest, Metrics,
+  MetricsRequest, Operation, OperationMessage, OperationTarget, Operations, Outline, OutlineRequest, Plan,
+  ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Snapshots, Status, Submission, Traces, TracesRequest,
+  UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
 } from "./types.js";
 
 /** All that the daemon can be asked. Failures are thrown as `DevenvError`. */
@@ -35,6 +35,11 @@ export class Api {
   /** The status of every environment. */
   environments(): Promise<Status[]> {
     return this.connection.call<Status[]>("GET", "/v1/environments");
+  }
+
+  /** Memory and disk space of every environment. */
+  environmentsUsage(): Promise<EnvironmentUsage[]> {
+    return this.connection.call<EnvironmentUsage[]>("GET", "/v1/environments/usage");
   }
 
   /** The status of an environment; `absent` if there is none. */
@@ -85,6 +90,11 @@ export class Api {
   /** Records a changed script as applied. */
   environmentLedgerAccept(request: AcceptRequest): Promise<Ledger> {
     return this.connection.call<Ledger>("POST", "/v1/environment/ledger/accept", request);
+  }
+
+  /** The lines of a script that differ from what was applied. */
+  environmentLedgerChanges(request: AcceptRequest): Promise<LedgerChanges> {
+    return this.connection.call<LedgerChanges>("POST", "/v1/environment/ledger/changes", request);
   }
 
   /** Applies a script again from its beginning. */

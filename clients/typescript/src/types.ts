@@ -231,6 +231,17 @@ export interface PhaseTiming {
 /** The parts of a service's start. */
 export type StartPhase = "created" | "provisioned" | "scripts" | "pulled" | "built" | "stopped" | "removed" | "started" | "swapped" | "answered" | "proven" | "ran";
 
+/** What an environment uses of the machine. */
+export interface EnvironmentUsage {
+  environment: string;
+  /** Bytes that its containers and processes have in memory now. */
+  memory: number;
+  /** Bytes of its volumes, with those of its snapshots and of its trash. `None` if the engine has not said. */
+  volumes?: number | null;
+  /** Bytes of its logs, backups and other files of devenv. */
+  files: number;
+}
+
 /** Which environment a request is about. */
 export interface EnvironmentTarget {
   /** The project's directory, canonical. */
@@ -481,11 +492,40 @@ export interface Ledger {
   entries: LedgerEntry[];
 }
 
-/** Accepts a changed script as already applied, or requests that a script is applied again. */
+/** Names a script: to accept it as already applied, to apply it again, or to see how it differs from what was applied. */
 export interface AcceptRequest {
   target: EnvironmentTarget;
   path: string;
 }
+
+/** How the present file of a script differs from what was applied, in each place where it was applied. */
+export interface LedgerChanges {
+  scripts: ScriptChange[];
+}
+
+export interface ScriptChange {
+  service: string;
+  database?: string | null;
+  /** Relative to the project. */
+  path: string;
+  /** SHA-256 of what was applied. */
+  checksum: string;
+  /** The changed lines with some around them. Between two that do not follow each other, lines are left out. */
+  lines: ChangedLine[];
+  /** Why the lines are not known, or not all of them. */
+  incomplete?: string | null;
+}
+
+export interface ChangedLine {
+  change: LineChange;
+  /** Its number in the file that was applied, from 1. */
+  applied?: number | null;
+  /** Its number in the present file, from 1. */
+  present?: number | null;
+  text: string;
+}
+
+export type LineChange = "same" | "removed" | "added";
 
 /** What a server holds: databases with their tables, keys, topics, consumer groups, buckets. */
 export interface OutlineRequest {

@@ -25,10 +25,10 @@ use tokio_util::codec::{Framed, FramedParts};
 use crate::{
     AcceptRequest, AgentCall, ApiError, ArchiveRequest, Backups, BundleFile, BundleRequest, DaemonStatus, EnvironmentTarget, ErrorCode,
     ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images,
-    Impairments, ImpairmentsRequest, InjectRequest, Ledger, LogLine, LogsRequest, Metrics, MetricsRequest, Operation, OperationMessage,
-    OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Snapshots,
-    Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest,
-    WaitRequest, Why, WhyRequest, route,
+    Impairments, ImpairmentsRequest, InjectRequest, Ledger, LedgerChanges, LogLine, LogsRequest, Metrics, MetricsRequest, Operation,
+    OperationMessage, OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced, QueryRequest, Rows,
+    RowsRequest, Snapshots, Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables,
+    VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
 pub use stream::Stream;
@@ -203,6 +203,11 @@ impl Client {
 
     pub async fn accept(&self, request: &AcceptRequest) -> Result<Ledger, ClientError> {
         self.post(route::LEDGER_ACCEPT, request).await
+    }
+
+    /// How the files of a script differ from what was applied of them.
+    pub async fn ledger_changes(&self, request: &AcceptRequest) -> Result<LedgerChanges, ClientError> {
+        self.post(route::LEDGER_CHANGES, request).await
     }
 
     /// Applies a script again from its beginning.

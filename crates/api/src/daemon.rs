@@ -53,6 +53,19 @@ pub enum CheckStatus {
     Fail,
 }
 
+/// What an environment uses of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvironmentUsage {
+    pub environment: String,
+    /// Bytes that its containers and processes have in memory now.
+    pub memory: u64,
+    /// Bytes of its volumes, with those of its snapshots and of its trash. `None` if the engine has not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<u64>,
+    /// Bytes of its logs, backups and other files of devenv.
+    pub files: u64,
+}
+
 /// The one line that a daemon prints when it serves or has failed to start. The process that started it waits for this line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Line", into = "Line")]

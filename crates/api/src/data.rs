@@ -31,6 +31,48 @@ pub struct LedgerEntry {
     pub error: Option<String>,
 }
 
+/// How the present file of a script differs from what was applied, in each place where it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LedgerChanges {
+    pub scripts: Vec<ScriptChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScriptChange {
+    pub service: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Relative to the project.
+    pub path: String,
+    /// SHA-256 of what was applied.
+    pub checksum: String,
+    /// The changed lines with some around them. Between two that do not follow each other, lines are left out.
+    pub lines: Vec<ChangedLine>,
+    /// Why the lines are not known, or not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedLine {
+    pub change: LineChange,
+    /// Its number in the file that was applied, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<u64>,
+    /// Its number in the present file, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<u64>,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineChange {
+    Same,
+    Removed,
+    Added,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LedgerMode {

@@ -39,16 +39,19 @@ pub use chaos::{
     InjectRequest, Witness,
 };
 pub use client::{Client, ClientError, ENGINE_HEADER, EXEC_PROTOCOL, EngineSelection, ExecSession, Stream, unusable};
-pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo};
-pub use data::{Lease, Ledger, LedgerEntry, LedgerMode, LedgerState, Snapshot, SnapshotPart, Snapshots};
+pub use daemon::{Announcement, Check, CheckStatus, DaemonStatus, Doctor, EngineInfo, EnvironmentUsage};
+pub use data::{
+    ChangedLine, Lease, Ledger, LedgerChanges, LedgerEntry, LedgerMode, LedgerState, LineChange, ScriptChange, Snapshot, SnapshotPart,
+    Snapshots,
+};
 pub use error::{ApiError, ErrorCode, ErrorDocument, Problem, Problems, Severity};
 pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
 pub use lease::{HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseMessage, LeaseRequest};
 pub use operation::{
-    AgentCall, AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState, OperationTarget,
-    Operations, Submission,
+    ASKED_BY_AGENT, AgentCall, AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState,
+    OperationTarget, Operations, Submission,
 };
 pub use plan::{Action, Consequence, HostPower, Plan, PowerKind, Step};
 pub use progress::UpMessage;

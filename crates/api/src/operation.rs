@@ -121,6 +121,9 @@ pub struct Operation {
     pub message: Option<String>,
 }
 
+/// Between the tool and the agent's name, in the command of an operation that an agent has asked for.
+pub const ASKED_BY_AGENT: &str = ", asked by agent ";
+
 /// How far an operation is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationProgress {

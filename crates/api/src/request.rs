@@ -22,7 +22,7 @@ pub struct ApplyRequest {
     pub set: Option<String>,
 }
 
-/// Accepts a changed script as already applied, or requests that a script is applied again.
+/// Names a script: to accept it as already applied, to apply it again, or to see how it differs from what was applied.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AcceptRequest {
     pub target: EnvironmentTarget,

@@ -3,6 +3,8 @@
 pub const DAEMON: &str = "/v1/daemon";
 pub const DAEMON_STOP: &str = "/v1/daemon/stop";
 pub const ENVIRONMENTS: &str = "/v1/environments";
+/// What each environment uses of the machine.
+pub const USAGE: &str = "/v1/environments/usage";
 pub const STATUS: &str = "/v1/environment/status";
 pub const PLAN: &str = "/v1/environment/plan";
 pub const WAIT: &str = "/v1/environment/wait";
@@ -16,6 +18,7 @@ pub const HOLD: &str = "/v1/environment/hold";
 pub const BUNDLE: &str = "/v1/environment/bundle";
 pub const LEDGER: &str = "/v1/environment/ledger";
 pub const LEDGER_ACCEPT: &str = "/v1/environment/ledger/accept";
+pub const LEDGER_CHANGES: &str = "/v1/environment/ledger/changes";
 pub const LEDGER_RUN: &str = "/v1/environment/ledger/run";
 /// What is in the environment: data, traces, metrics.
 pub const OUTLINE: &str = "/v1/environment/data/outline";

@@ -19,6 +19,7 @@ mod protocol;
 pub mod shim;
 mod signal;
 mod tree;
+mod usage;
 mod written;
 
 use std::{
@@ -43,6 +44,7 @@ use protocol::{Answer, Launch, Reply, Request, State};
 pub use protocol::{Ending, Exit, LaunchError};
 pub use signal::Signal;
 pub use tree::{has_open_for_writing, sweep, sweep_others};
+pub use usage::{Usage, usage};
 pub use written::Written;
 
 /// The variable that marks a program's descendants, in whatever process group or session they are.

@@ -81,11 +81,11 @@ fn stat(pid: u32) -> Option<(Process, u32)> {
 }
 
 /// The fields of `/proc/PID/stat` from the state on: the name, in parentheses, may hold anything.
-fn after_name(stat: &str) -> SplitAsciiWhitespace<'_> {
+pub(super) fn after_name(stat: &str) -> SplitAsciiWhitespace<'_> {
     stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace()
 }
 
-fn ids() -> impl Iterator<Item = u32> {
+pub(super) fn ids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 

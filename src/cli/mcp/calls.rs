@@ -6,9 +6,9 @@
 use std::{cell::RefCell, collections::BTreeMap, process::Stdio, time::Duration};
 
 use devenv_api::{
-    AgentCall, ApiError, AskedBy, ChaosPlan, Client, DownRequest, ErrorCode, ErrorDocument, EventsRequest, HealRequest, InjectRequest,
-    LogsRequest, NamedRequest, OperationRequest, OutlineRequest, QueryRequest, ServicesRequest, Submission, TracesRequest, UpRequest,
-    VariablesFor, VariablesRequest, WhyRequest,
+    ASKED_BY_AGENT, AgentCall, ApiError, AskedBy, ChaosPlan, Client, DownRequest, ErrorCode, ErrorDocument, EventsRequest, HealRequest,
+    InjectRequest, LogsRequest, NamedRequest, OperationRequest, OutlineRequest, QueryRequest, ServicesRequest, Submission, TracesRequest,
+    UpRequest, VariablesFor, VariablesRequest, WhyRequest,
 };
 use devenv_spec::sensitive::MASK;
 use indexmap::IndexMap;
@@ -274,7 +274,7 @@ impl<'a> Agent<'a> {
     /// Submits an operation in the agent's name, and waits for its result.
     async fn operate(&self, client: &Client, tool: &str, request: OperationRequest) -> Result<String, ApiError> {
         let asked_by = AskedBy {
-            command: format!("{tool}, asked by agent {}", self.name.borrow()),
+            command: format!("{tool}{ASKED_BY_AGENT}{}", self.name.borrow()),
             pid: Some(std::process::id()),
             user: Some(rustix::process::getuid().as_raw()),
         };

@@ -53,7 +53,7 @@ async fn a_dependant_is_restarted_once_after_its_dependency_came_back_ready() {
     assert_eq!((world.container("db").await.id, world.container("api").await.id), (db.id, api.id), "restarted, not replaced");
     let reported = life.kinds("api");
     assert_eq!(reported.iter().filter(|kind| *kind == "service.restart-due").count(), 1, "{reported:?}");
-    let why = life.handle.events.why("api").unwrap();
+    let why = life.handle.events.why("api", &[]).unwrap();
     assert!(why.iter().any(|event| event.message.contains("137")), "the chain goes back to the exit: {why:?}");
 }
 

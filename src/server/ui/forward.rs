@@ -25,7 +25,7 @@ const LONGEST_QUESTION: usize = 1 << 20;
 const LONGEST_ANSWER: usize = 16 << 20;
 
 /// Answered without a body in the question.
-const LISTS: &[&str] = &[route::ENVIRONMENTS, route::OPERATIONS, route::DAEMON];
+const LISTS: &[&str] = &[route::ENVIRONMENTS, route::USAGE, route::OPERATIONS, route::DAEMON];
 
 /// Neither files of this machine nor programs can be named in any of these.
 const QUESTIONS: &[&str] = &[
@@ -36,6 +36,7 @@ const QUESTIONS: &[&str] = &[
     route::LEDGER,
     route::LEDGER_ACCEPT,
     route::LEDGER_RUN,
+    route::LEDGER_CHANGES,
     route::SNAPSHOTS,
     route::BACKUPS,
     route::CHAOS_INJECT,
@@ -57,6 +58,8 @@ const OPERATIONS: &[OperationKind] = &[
     OperationKind::Start,
     OperationKind::Stop,
     OperationKind::Restart,
+    OperationKind::Sleep,
+    OperationKind::Wake,
     OperationKind::Reset,
     OperationKind::SnapshotSave,
     OperationKind::SnapshotRestore,

@@ -30,6 +30,10 @@ class Api:
         """The status of every environment."""
         return cast("List[types.Status]", self._connection.call("GET", "/v1/environments", None))
 
+    def environments_usage(self) -> List[types.EnvironmentUsage]:
+        """Memory and disk space of every environment."""
+        return cast("List[types.EnvironmentUsage]", self._connection.call("GET", "/v1/environments/usage", None))
+
     def environment_status(self, request: types.EnvironmentTarget) -> types.Status:
         """The status of an environment; `absent` if there is none."""
         return cast("types.Status", self._connection.call("POST", "/v1/environment/status", request))
@@ -69,6 +73,10 @@ class Api:
     def environment_ledger_accept(self, request: types.AcceptRequest) -> types.Ledger:
         """Records a changed script as applied."""
         return cast("types.Ledger", self._connection.call("POST", "/v1/environment/ledger/accept", request))
+
+    def environment_ledger_changes(self, request: types.AcceptRequest) -> types.LedgerChanges:
+        """The lines of a script that differ from what was applied."""
+        return cast("types.LedgerChanges", self._connection.call("POST", "/v1/environment/ledger/changes", request))
 
     def environment_ledger_run(self, request: types.AcceptRequest) -> types.Ledger:
         """Applies a script again from its beginning."""

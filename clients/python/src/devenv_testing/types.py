@@ -292,6 +292,21 @@ class PhaseTiming(TypedDict):
 StartPhase = Literal["created", "provisioned", "scripts", "pulled", "built", "stopped", "removed", "started", "swapped", "answered", "proven", "ran"]
 
 
+class _EnvironmentUsageRequired(TypedDict):
+    environment: str
+    # Bytes that its containers and processes have in memory now.
+    memory: int
+    # Bytes of its logs, backups and other files of devenv.
+    files: int
+
+
+class EnvironmentUsage(_EnvironmentUsageRequired, total=False):
+    """What an environment uses of the machine."""
+
+    # Bytes of its volumes, with those of its snapshots and of its trash. `None` if the engine has not said.
+    volumes: Optional[int]
+
+
 class EnvironmentTarget(TypedDict):
     """Which environment a request is about."""
 
@@ -627,10 +642,47 @@ class Ledger(TypedDict):
 
 
 class AcceptRequest(TypedDict):
-    """Accepts a changed script as already applied, or requests that a script is applied again."""
+    """Names a script: to accept it as already applied, to apply it again, or to see how it differs from what was applied."""
 
     target: "EnvironmentTarget"
     path: str
+
+
+class LedgerChanges(TypedDict):
+    """How the present file of a script differs from what was applied, in each place where it was applied."""
+
+    scripts: List["ScriptChange"]
+
+
+class _ScriptChangeRequired(TypedDict):
+    service: str
+    # Relative to the project.
+    path: str
+    # SHA-256 of what was applied.
+    checksum: str
+    # The changed lines with some around them. Between two that do not follow each other, lines are left out.
+    lines: List["ChangedLine"]
+
+
+class ScriptChange(_ScriptChangeRequired, total=False):
+    database: Optional[str]
+    # Why the lines are not known, or not all of them.
+    incomplete: Optional[str]
+
+
+class _ChangedLineRequired(TypedDict):
+    change: "LineChange"
+    text: str
+
+
+class ChangedLine(_ChangedLineRequired, total=False):
+    # Its number in the file that was applied, from 1.
+    applied: Optional[int]
+    # Its number in the present file, from 1.
+    present: Optional[int]
+
+
+LineChange = Literal["same", "removed", "added"]
 
 
 class _OutlineRequestRequired(TypedDict):

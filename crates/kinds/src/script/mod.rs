@@ -211,6 +211,17 @@ pub async fn view(
     Ok(entries)
 }
 
+/// The present scripts, each with the database that it is for.
+pub async fn current(set: &ScriptSet, project: &Path, checksums: &Checksums) -> Result<Vec<(Option<String>, Script)>, ScriptError> {
+    let mut found = Vec::new();
+    for source in &set.sources {
+        let database = source.place.database().map(str::to_owned);
+        let scripts = files::gather(project, &set.target, &source.paths, source.seed, checksums).await?.scripts;
+        found.extend(scripts.into_iter().map(|script| (database.clone(), script)));
+    }
+    Ok(found)
+}
+
 /// The entries that are drift.
 #[cfg(all(test, feature = "docker-tests"))]
 pub fn drift(entries: &[LedgerEntry]) -> Vec<LedgerEntry> {
