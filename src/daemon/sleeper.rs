@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_environment_that_nobody_has_used_for_the_longest_time_sleeps_first_and_only_over_the_budget() {
-        let idle = [Some(Duration::from_secs(60)), None, Some(Duration::from_secs(90)), Some(Duration::from_secs(30))];
+        let idle = [Some(Duration::from_mins(1)), None, Some(Duration::from_secs(90)), Some(Duration::from_secs(30))];
         assert_eq!(least_used(3, 2, &idle), Some(2));
         assert_eq!(least_used(2, 2, &idle), None);
         assert_eq!(least_used(3, 2, &[None]), None);

@@ -109,7 +109,9 @@ impl Fronts {
     /// Closes the gates.
     fn hold(&self, handle: &Handle) -> HeldGates {
         let held: Vec<(ServiceName, Arc<Clients>)> = self.lock().iter().map(|(name, clients)| (name.clone(), clients.clone())).collect();
-        held.iter().for_each(|(_, clients)| clients.hold(true));
+        for (_, clients) in &held {
+            clients.hold(true);
+        }
         HeldGates { held, fronts: self.clone(), handle: handle.clone() }
     }
 

@@ -143,15 +143,19 @@ impl Clients {
         *self.gate.borrow() != (Gate::Serve, false)
     }
 
-    /// Waits until the service can be connected to. `false` if it is given up.
-    async fn enter(&self) -> bool {
+    /// Waits until the service can be connected to. `false` if it is given up, or if the client leaves without having sent anything.
+    async fn enter(&self, client: &TcpStream) -> bool {
         let mut gate = self.gate.subscribe();
         if *gate.borrow_and_update() == (Gate::Serve, false) {
             return true;
         }
         let _waiting = Counted::new(&self.waiting);
         self.bell.notify_one();
-        matches!(timeout(PATIENCE, gate.wait_for(|state| *state == (Gate::Serve, false))).await, Ok(Ok(_)))
+        let opens = async { gate.wait_for(|state| *state == (Gate::Serve, false)).await.is_ok() };
+        tokio::select! {
+            opened = timeout(PATIENCE, opens) => opened.unwrap_or(false),
+            () = left(client) => false,
+        }
     }
 }
 
@@ -238,7 +242,7 @@ async fn serve(mut client: TcpStream, peer: SocketAddr, clients: &Clients, conne
     clients.note();
     for _ in 0..ATTEMPTS {
         // A client that waited too long sees its connection closed.
-        if !clients.enter().await {
+        if !clients.enter(&client).await {
             return;
         }
         if let Ok(server) = connect().await {
@@ -252,6 +256,13 @@ async fn serve(mut client: TcpStream, peer: SocketAddr, clients: &Clients, conne
         }
         // It ended, or falls asleep, at this moment.
         sleep(RETRY).await;
+    }
+}
+
+/// Until the client closes its connection, if it has sent nothing.
+async fn left(client: &TcpStream) {
+    if client.peek(&mut [0]).await.is_ok_and(|sent| sent > 0) {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) enum Opener {
 
 /// Who has opened the connection from `peer` to `own`, both of this machine. Reads files of `/proc`.
 pub(super) fn opener(peer: SocketAddr, own: SocketAddr) -> Opener {
-    let inode = ask(peer, own).unwrap_or_else(|_| inode_of(peer));
+    let inode = ask(peer, own).unwrap_or_else(|_| inode_of(peer, own));
     let Some(inode) = inode.filter(|inode| *inode != 0) else { return Opener::Closed };
     let link = format!("socket:[{inode}]");
     let Ok(files) = fs::read_dir("/proc/self/fd") else { return Opener::Other };
@@ -102,7 +102,7 @@ mod tests {
             let connection = TcpStream::connect(own).unwrap();
             let (_, peer) = listener.accept().unwrap();
             assert_eq!(opener(peer, own), Opener::ThisProcess, "{address}");
-            assert_eq!(inode_of(peer), ask(peer, own).unwrap(), "both ways find the same socket");
+            assert_eq!(inode_of(peer, own), ask(peer, own).unwrap(), "both ways find the same socket");
             drop(connection);
             assert_eq!(opener(peer, own), Opener::Closed, "{address}");
             let script = format!("exec 3<>/dev/tcp/{}/{}; read -r _", own.ip(), own.port());

@@ -69,15 +69,17 @@ fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>) -> Listening {
     })
 }
 
-/// The inode of the socket that is bound to this address, listening or not.
-pub(super) fn inode_of(address: SocketAddr) -> Option<u64> {
-    let (table, host) = match address.ip() {
-        IpAddr::V4(four) => ("/proc/net/tcp", words(&four.octets())),
-        IpAddr::V6(six) => ("/proc/net/tcp6", words(&six.octets())),
-    };
-    let wanted = format!("{host}:{:04X}", address.port());
-    let table = fs::read_to_string(table).ok()?;
-    let row = table.lines().skip(1).find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
+/// The inode of the socket at `here` that is connected to `there`. A program may use one local port for several connections.
+pub(super) fn inode_of(here: SocketAddr, there: SocketAddr) -> Option<u64> {
+    let table = fs::read_to_string(if here.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" }).ok()?;
+    let ends = [here, there].map(|end| {
+        let host = match end.ip() {
+            IpAddr::V4(four) => words(&four.octets()),
+            IpAddr::V6(six) => words(&six.octets()),
+        };
+        format!("{host}:{:04X}", end.port())
+    });
+    let row = table.lines().skip(1).find(|line| line.split_whitespace().skip(1).take(2).eq(ends.iter().map(String::as_str)))?;
     row.split_whitespace().nth(9)?.parse().ok()
 }
 

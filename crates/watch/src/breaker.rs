@@ -277,7 +277,10 @@ mod tests {
             judge(&mut breaker, now, &["dev.db"], Activity::Running { round, since: Duration::from_secs(2) });
         }
         let due = breaker.due().unwrap();
-        assert_eq!(judge(&mut breaker, due - Duration::from_secs(1), &["dev.db"], Activity::Starting), Verdict::default());
+        assert_eq!(
+            judge(&mut breaker, due.checked_sub(Duration::from_secs(1)).unwrap(), &["dev.db"], Activity::Starting),
+            Verdict::default()
+        );
         assert_eq!((breaker.doubted(due), breaker.due()), (paths(&[]), Some(due + Duration::from_secs(4))));
     }
 

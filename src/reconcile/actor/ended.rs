@@ -196,7 +196,7 @@ impl Actor {
             self.emit(name, "service.stop-failed", format!("cannot stop {name}: {error}"));
             match (instance, wanted) {
                 (Some(instance), DesiredState::Running | DesiredState::Stopped | DesiredState::Asleep) => {
-                    self.could_not_be_stopped(name, instance, &error)
+                    self.could_not_be_stopped(name, instance, &error);
                 }
                 // It is removed next, by force.
                 (Some(instance), DesiredState::Gone) => self.set_life(name, Lifecycle::Idle(instance)),

@@ -11,7 +11,7 @@ use tokio_util::io::ReaderStream;
 
 use super::*;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 struct Relay {
     tunnel: Tunnel,

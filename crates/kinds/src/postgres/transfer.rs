@@ -146,7 +146,7 @@ fn setting(name: &str, value: &str) -> Result<(&'static str, String), String> {
 /// The program that has compressed a file. A file that cannot be read is reported by what reads it.
 fn compression(file: &Path) -> Option<&'static str> {
     let mut start = [0; 4];
-    std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)).ok()?;
+    devenv_files::open_regular(file).ok()?.read_exact(&mut start).ok()?;
     match start {
         [0x1f, 0x8b, ..] => Some("gzip"),
         [0xfd, b'7', b'z', b'X'] => Some("xz"),
