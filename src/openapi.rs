@@ -91,6 +91,8 @@ fn routes() -> Vec<Route> {
         post::<api::TracesRequest, api::Traces>(route::TRACES, "Traces that the environment's tracing service has collected."),
         post::<api::MetricsRequest, api::Metrics>(route::METRICS, "Current metrics of an environment, its containers and servers."),
         post::<api::AgentCall, Value>(route::AGENT, "Records that an agent has called a tool."),
+        post::<api::EnvironmentTarget, api::Secrets>(route::SECRETS, "The secrets of an environment, without their values."),
+        post::<api::SetSecretRequest, api::Secrets>(route::SECRETS_SET, "Sets the value of a secret that the profile declares."),
         post::<api::EnvironmentTarget, api::Snapshots>(route::SNAPSHOTS, "The snapshots of an environment."),
         post::<api::EnvironmentTarget, api::Backups>(route::BACKUPS, "The backups of an environment."),
         post::<api::InjectRequest, api::Fault>(route::CHAOS_INJECT, "Injects a fault, and observes its effect."),

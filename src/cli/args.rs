@@ -7,8 +7,8 @@ use devenv_api::ApiError;
 
 use super::{
     backup, build, bundle, chaos, client, completions, config, daemon, data, dev, doctor, down, environment, events, exec, failure::usage,
-    gc, help, hook, images, lease, ledger, list, logs, man, mcp, new, openapi, operations, plan, profiles, relocate, render, run, services,
-    snapshot, status, suggest, test, top, trust, ui, up, validate, wait, why,
+    gc, help, hook, images, lease, ledger, list, load, logs, man, mcp, new, openapi, operations, plan, profiles, relocate, render, run,
+    secrets, services, snapshot, status, suggest, test, top, trust, ui, up, validate, wait, why,
 };
 
 /// Run a product's whole local environment: databases, brokers, services, seed data, hot reload and fault injection.
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Top(top::Arguments),
     Ui(ui::Arguments),
     Env(environment::Arguments),
+    Secrets(secrets::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
     Psql(client::Psql),
@@ -97,6 +98,7 @@ pub(crate) enum Command {
     Undo(data::Undo),
     Move(relocate::Arguments),
     Chaos(chaos::Arguments),
+    Load(load::Arguments),
     Backup(backup::Arguments),
     Import(backup::Import),
     Export(backup::Export),
@@ -115,8 +117,8 @@ pub(crate) enum Command {
 pub(super) const GROUPS: &[(&str, &[&str])] = &[
     ("Environment", &["up", "dev", "down", "start", "stop", "restart", "sleep", "wake", "wait"]),
     ("Inspection", &["status", "list", "logs", "events", "why", "operations", "top", "ui"]),
-    ("Access", &["env", "exec", "run", "psql", "redis", "open", "mcp"]),
-    ("Testing", &["test", "lease", "bundle"]),
+    ("Access", &["env", "secrets", "exec", "run", "psql", "redis", "open", "mcp"]),
+    ("Testing", &["test", "load", "lease", "bundle"]),
     ("Fault injection", &["chaos"]),
     ("Data", &["init", "seed", "ledger", "reset", "snapshot", "fork", "undo", "move", "backup", "import", "export"]),
     ("Profiles", &["new", "plan", "config", "validate", "profiles", "render", "trust"]),

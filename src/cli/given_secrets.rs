@@ -16,6 +16,11 @@ const LONGEST: u64 = 64 << 10;
 /// A password manager may first ask its user.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Whether the value comes from this side, and not from the daemon.
+pub(super) fn is_read(source: &SecretSource) -> bool {
+    !matches!(source, SecretSource::Generate(_))
+}
+
 /// All secrets but the generated ones. The first one without a value is an error.
 pub(super) async fn read(sources: &IndexMap<String, SecretSource>, project: &Path) -> Result<ShellVariables, ApiError> {
     let mut values = BTreeMap::new();
@@ -38,8 +43,8 @@ pub(super) async fn read(sources: &IndexMap<String, SecretSource>, project: &Pat
             value => Ok(value),
         });
         let value = value.map_err(|why| {
-            ApiError::new(ErrorCode::Failed, format!("the secret `{name}` has no value: {why}"))
-                .hint("see `secrets` in the profile for where it comes from")
+            ApiError::new(ErrorCode::Usage, format!("the secret `{name}` has no value: {why}"))
+                .hint(format!("the profile says under `secrets` where it comes from; or run `devenv secrets set {name}`"))
         })?;
         values.insert(name.clone(), value);
     }

@@ -120,7 +120,7 @@ fn whole(text: &str) -> Option<String> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).ok()?;
     let first = value.as_mapping()?.keys().next()?.as_str()?.to_owned();
     let indented = |by: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
-    let top = ["services", "extends", "description", "variables", "secrets", "env_file", "x-"];
+    let top = ["services", "extends", "description", "variables", "secrets", "env_file", "network", "x-"];
     let service = ["process", "container", "probe", "watch", "storage", "postgres", "redis", "kafka", "mariadb", "rabbitmq", "s3"];
     if value.get("services").is_some() || top.contains(&first.as_str()) {
         Some(text.to_owned())
@@ -157,7 +157,10 @@ fn every_profile_and_scenario_of_the_documentation_is_valid() {
             continue;
         }
         seen += 1;
-        if has("timeline") || has("workload") {
+        if has("workload") && has("for") {
+            let read = devenv_chaos::load::read("sample", "sample.yaml", sample.text.as_bytes(), None);
+            wrong.extend(read.err().map(|report| format!("{}: {}", sample.place, report.render())));
+        } else if has("timeline") || has("workload") {
             wrong.extend(
                 devenv_chaos::read("sample", "sample.yaml", sample.text.as_bytes(), None)
                     .err()

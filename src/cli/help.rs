@@ -48,6 +48,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("remote-engines", include_str!("../../docs/guide/remote-engines.md")),
     ("ui", include_str!("../../docs/guide/ui.md")),
     ("chaos", include_str!("../../docs/guide/chaos.md")),
+    ("load", include_str!("../../docs/guide/load.md")),
     ("scenarios", include_str!("../../docs/guide/scenarios.md")),
     ("mariadb", include_str!("../../docs/guide/services/mariadb.md")),
     ("rabbitmq", include_str!("../../docs/guide/services/rabbitmq.md")),

@@ -49,6 +49,7 @@ mod lease;
 mod leased_command;
 mod ledger;
 mod list;
+mod load;
 mod logs;
 mod man;
 mod mcp;
@@ -60,6 +61,7 @@ mod profiles;
 mod relocate;
 mod render;
 mod run;
+mod secrets;
 mod services;
 mod snapshot;
 mod status;
@@ -240,6 +242,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Operations(arguments) => operations::run(&arguments, session).await,
         Command::Ui(arguments) => ui::run(&arguments, session).await,
         Command::Env(arguments) => environment::run(&arguments, session).await,
+        Command::Secrets(arguments) => secrets::run(&arguments, session).await,
         Command::Exec(arguments) => exec::run(&arguments, session).await,
         Command::Run(arguments) => run::run(&arguments, session).await,
         Command::Psql(arguments) => client::psql(&arguments, session).await,
@@ -266,6 +269,7 @@ async fn execute(command: Command, session: &Session) -> Outcome {
         Command::Fork(arguments) => data::fork(&arguments, session).await,
         Command::Undo(arguments) => data::undo(&arguments, session).await,
         Command::Move(arguments) => relocate::run(&arguments, session).await,
+        Command::Load(arguments) => load::run(&arguments, session).await,
         Command::Chaos(arguments) => chaos::run(&arguments, session).await,
         Command::Backup(arguments) => backup::run(&arguments, session).await,
         Command::Import(arguments) => backup::import(&arguments, session).await,

@@ -127,10 +127,15 @@ impl Printer {
         }
     }
 
+    /// Writes to a person at the terminal who is to type something.
+    pub(crate) fn ask(text: &str) {
+        let mut stderr = io::stderr();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+
     /// Asks a person; anything but yes means no.
     pub(crate) fn confirm(question: &str, answers: &mut dyn BufRead) -> bool {
-        let mut stderr = io::stderr();
-        let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+        Self::ask(question);
         let mut line = String::new();
         let read = io::Read::take(answers, LONGEST_ANSWER).read_line(&mut line);
         read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use devenv_api::{Problem, Severity, UpRequest};
+use devenv_api::{Problem, SecretOrigin, Severity, UpRequest};
 use devenv_profile::{ComposeRequest, LoadError, LoadRequest, ProfileEntry, Refused, load as loader};
 
 mod images;
@@ -149,7 +149,14 @@ pub(super) fn up_request(session: &Session, profile: &str, loaded: &Loaded) -> R
 pub(super) async fn start_request(session: &Session, profile: &str, loaded: &Loaded, yes: bool) -> Result<UpRequest, Failure> {
     powers::consent(session, &loaded.host_powers(), yes)?;
     let request = up_request(session, profile, loaded)?;
-    let secrets = given_secrets::read(&loaded.0.profile.secrets, &loaded.0.profile.project).await?;
+    let mut sources = loaded.0.profile.secrets.clone();
+    if sources.values().any(given_secrets::is_read) {
+        // What `secrets set` has set needs no source.
+        let known = session.client().await?.secrets(&request.target).await?.secrets;
+        let is_set = |name: &String| known.iter().any(|one| one.service.is_none() && one.name == *name && one.source == SecretOrigin::Set);
+        sources.retain(|name, _| !is_set(name));
+    }
+    let secrets = given_secrets::read(&sources, &loaded.0.profile.project).await?;
     Ok(UpRequest { secrets, ..request })
 }
 

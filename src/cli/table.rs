@@ -234,6 +234,17 @@ pub(super) fn environments(environments: &[Status]) -> String {
     )
 }
 
+pub(super) fn subnets(environments: &[Status]) -> String {
+    if environments.is_empty() {
+        return "no environments".to_owned();
+    }
+    let row = |status: &Status| {
+        let subnet = status.subnet.clone().unwrap_or_else(|| "-".to_owned());
+        [subnet, status.environment.clone(), status.phase.to_string(), status.instance.clone(), status.project.clone()]
+    };
+    columns(["SUBNET", "ENVIRONMENT", "PHASE", "INSTANCE", "PROJECT"], environments.iter().map(row))
+}
+
 #[cfg(test)]
 mod tests {
     use devenv_api::{Action, Port, Step};
@@ -266,6 +277,7 @@ mod tests {
             operations: Vec::new(),
             overridden: Vec::new(),
             project_gone: false,
+            subnet: None,
             timings: None,
         }
     }

@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use devenv_api::{ApiError, EnvironmentTarget, ErrorCode, Plan};
 use devenv_engine::build::Manifest;
-use devenv_profile::{Leases, Profile, SecretSource};
+use devenv_profile::{Leases, Profile};
 use devenv_secrets::tls::{self, Authority};
-use devenv_spec::{EnvironmentSpec, SecretRef, ServiceName, sensitive};
-use ipnet::Ipv4Net;
+use devenv_spec::{EnvironmentSpec, SecretRef, ServiceName};
 
 use super::{
     Environment, Environments,
@@ -15,10 +14,8 @@ use super::{
     remote,
 };
 use crate::{
-    error::{internal, no_engine},
-    net,
+    error::internal,
     runtime::{builds, repositories::Repositories},
-    store::Record,
 };
 
 impl Environments {
@@ -34,13 +31,13 @@ impl Environments {
                 environment.handle.events.emit(crate::event::NewEvent::of(service, kind, message));
             })?
         };
-        declared_secrets(environment, &profile)?;
+        environment.declare_secrets(&profile)?;
         environment.vault.ensure_all(&needs.secrets).map_err(internal)?;
         for (secret, value) in &needs.given {
             environment.vault.keep(secret, value).map_err(internal)?;
         }
         let authority = self.certify(environment, &needs.certificates)?;
-        let subnet = self.subnet(&record).await?;
+        let subnet = self.subnet(&record, &profile).await?;
         environment.handle.keep_ports(leased.kept).await.map_err(ApiError::from)?;
         let leases =
             Leases { environment: environment.id.clone(), instance: record.instance.clone(), subnet, ports: leased.ports, authority };
@@ -74,7 +71,7 @@ impl Environments {
         let mut tried = self.shared.leases.lock().expect("no code panics while it holds this lock").clone();
         let leasing = Leasing { record: &record, running, others: self.others(&record.id) };
         let ports = leasing.lease(&mut tried, &needs.ports, |_, _, _| {})?.ports;
-        let subnet = self.subnet(&record).await?;
+        let subnet = self.subnet(&record, &profile).await?;
         let authority = tls::certificate_of(&self.shared.store.authority());
         let leases = Leases { environment: record.id.clone(), instance: record.instance.clone(), subnet, ports, authority };
         let mut spec = devenv_profile::compile(&profile, &leases);
@@ -102,15 +99,6 @@ impl Environments {
         }
     }
 
-    async fn subnet(&self, record: &Record) -> Result<Ipv4Net, ApiError> {
-        if let Some(subnet) = record.subnet {
-            return Ok(subnet);
-        }
-        let mut taken = self.shared.engine.subnets().await.map_err(|error| no_engine(&error))?;
-        taken.extend(net::host_routes());
-        net::choose_subnet(&record.id, &taken).map_err(internal)
-    }
-
     /// Creates the certificates of the services that encrypt, once. Returns the authority's own, by which clients verify them.
     fn certify(&self, environment: &Environment, services: &[ServiceName]) -> Result<PathBuf, ApiError> {
         let directory = self.shared.store.authority();
@@ -129,22 +117,6 @@ impl Environments {
         }
         Ok(authority.certificate().to_owned())
     }
-}
-
-/// Generates the profile's own secrets, and returns an error if one that the user must give is missing.
-fn declared_secrets(environment: &Environment, profile: &Profile) -> Result<(), ApiError> {
-    for (name, source) in &profile.secrets {
-        let secret = sensitive::declared(name);
-        match source {
-            SecretSource::Generate(length) => environment.vault.ensure_of_length(&secret, *length as usize).map_err(internal)?,
-            SecretSource::FromEnv(_) | SecretSource::File(_) | SecretSource::Command(_) if environment.vault.has(&secret) => {}
-            SecretSource::FromEnv(_) | SecretSource::File(_) | SecretSource::Command(_) => {
-                return Err(ApiError::new(ErrorCode::Failed, format!("the secret `{name}` of the profile has no value"))
-                    .hint("run `devenv up`, which reads it"));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn parsed(document: serde_json::Value) -> Result<Profile, ApiError> {

@@ -21,6 +21,8 @@ mod ports;
 mod registry;
 mod relay;
 mod remote;
+mod secrets;
+mod subnet;
 mod usage;
 
 pub(crate) use fronts::{HeldGates, awake};

@@ -7,6 +7,7 @@
 
 use std::{
     ops::Deref,
+    path::PathBuf,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use devenv_engine::Reach;
 use devenv_kinds::{lease::Leases, provision::ProvisionContext};
 use devenv_logs::Logs;
 use devenv_secrets::Vault;
-use devenv_spec::{EnvironmentId, sensitive};
+use devenv_spec::EnvironmentId;
 use tokio::sync::broadcast;
 
 use super::{
@@ -74,6 +75,7 @@ impl Environment {
         let fail =
             |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("cannot read the state of {id}: {}", describe(&error)));
         let directory = shared.store.environment(&id);
+        let origins_file = directory.join("secret-sources.json");
         let events = EventLog::open(&id, &directory.join("events.ndjson")).map_err(fail)?;
         let vault = Vault::new(shared.store.secrets(&id));
         vault.load().map_err(fail)?;
@@ -158,6 +160,7 @@ impl Environment {
         let parts = Parts {
             handle,
             vault,
+            origins_file,
             logs,
             runtime,
             reloader,
@@ -190,6 +193,8 @@ pub(crate) struct Parts {
     pub(crate) id: EnvironmentId,
     pub(crate) handle: Handle,
     pub(crate) vault: Vault,
+    /// Where the values of the profile's secrets come from.
+    pub(super) origins_file: PathBuf,
     pub(crate) logs: Logs,
     pub(crate) runtime: Arc<EnvironmentRuntime>,
     pub(crate) reloader: Reloader,
@@ -218,13 +223,6 @@ impl Parts {
     /// Processes that are started on the host from now on inherit these variables.
     pub(crate) fn inherit(&self, variables: ShellVariables) -> Result<(), ApiError> {
         self.runtime.processes.inherited.keep(variables).map_err(internal)
-    }
-
-    /// Stores the values of the profile's secrets as the client read them, with the generated ones.
-    pub(crate) async fn keep_given_secrets(&self, secrets: ShellVariables) -> Result<(), ApiError> {
-        let vault = self.vault.clone();
-        let keep = move || secrets.0.iter().try_for_each(|(name, value)| vault.keep(&sensitive::declared(name), value));
-        tokio::task::spawn_blocking(keep).await.map_err(internal)?.map_err(internal)
     }
 
     /// Changes when the data that a lease copies changes.

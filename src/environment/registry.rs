@@ -259,7 +259,8 @@ impl Environments {
     }
 
     pub(crate) fn statuses(&self) -> Vec<Status> {
-        self.all().iter().map(|environment| environment.status()).collect()
+        let subnet = |environment: &Environment| environment.handle.view().subnet.map(|subnet| subnet.to_string());
+        self.all().iter().map(|environment| Status { subnet: subnet(environment), ..environment.status() }).collect()
     }
 
     /// Waits for the environments' tasks after they were told to stop.

@@ -12,5 +12,5 @@ pub(crate) use forward::{dial, forward};
 pub(crate) use front::{Clients, Connect, Front, Gate, Server};
 pub(crate) use port_owner::{Holder, Listening, holder_of, listening_on};
 pub(crate) use ports::{PortError, PortReservations, is_free, shadowed_by};
-pub(crate) use subnets::{SubnetError, choose_subnet, host_routes};
+pub(crate) use subnets::{SubnetError, choose_subnet, host_routes, overlaps, part_of};
 pub(crate) use tunnel::Tunnel;

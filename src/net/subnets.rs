@@ -27,7 +27,16 @@ pub(crate) fn choose_subnet(environment: &EnvironmentId, taken: &[IpNet]) -> Res
         .ok_or(SubnetError { taken: taken.len() })
 }
 
-fn overlaps(net: &IpNet, candidate: Ipv4Net) -> bool {
+/// A part of an environment's own subnet for a network of this many containers, from the half that its shared network leaves free.
+pub(crate) fn part_of(own: Ipv4Net, containers: u32, taken: &[IpNet]) -> Option<Ipv4Net> {
+    // As many again for containers of `devenv run`; the network's own address, its gateway and its broadcast address.
+    let addresses = containers.checked_mul(2)?.checked_add(3)?.max(8).checked_next_power_of_two()?;
+    let prefix = 32 - u8::try_from(addresses.trailing_zeros()).ok()?;
+    let upper = own.subnets(own.prefix_len() + 1).ok()?.nth(1)?;
+    upper.subnets(prefix).ok()?.find(|candidate| !taken.iter().any(|net| overlaps(net, *candidate)))
+}
+
+pub(crate) fn overlaps(net: &IpNet, candidate: Ipv4Net) -> bool {
     match net {
         IpNet::V4(net) => net.contains(&candidate) || candidate.contains(net),
         IpNet::V6(_) => false,
@@ -65,6 +74,21 @@ mod tests {
         let second = choose_subnet(&environment, &[IpNet::V4(first)]).unwrap();
         assert_ne!(first, second);
         assert!(choose_subnet(&environment, &["10.0.0.0/8".parse().unwrap()]).is_err());
+    }
+
+    #[test]
+    fn parts_of_a_subnet_come_from_its_upper_half_until_it_is_full() {
+        let own: Ipv4Net = "10.10.0.0/26".parse().unwrap();
+        let mut taken: Vec<IpNet> = vec!["10.10.0.0/27".parse().unwrap()];
+        let mut parts = Vec::new();
+        while let Some(part) = part_of(own, 2, &taken) {
+            taken.push(part.into());
+            parts.push(part.to_string());
+        }
+        assert_eq!(parts, ["10.10.0.32/29", "10.10.0.40/29", "10.10.0.48/29", "10.10.0.56/29"]);
+        assert_eq!(part_of(own, 3, &[]).unwrap().to_string(), "10.10.0.32/28");
+        assert_eq!(part_of(own, 40, &[]), None);
+        assert_eq!(part_of(own, u32::MAX, &[]), None);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(crate) fn absent(environments: &Environments, target: &EnvironmentTarget) ->
         operations: Vec::new(),
         overridden: Vec::new(),
         project_gone: false,
+        subnet: None,
         timings: None,
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct View {
     pub(crate) status: Status,
     /// Where its metrics are scraped.
     pub(crate) metrics_address: Option<SocketAddrV4>,
+    /// The subnet of its networks.
+    pub(crate) subnet: Option<ipnet::Ipv4Net>,
     /// Services that do not continue by themselves: those that are as requested, and those that failed for good.
     pub(crate) settled: HashSet<ServiceName>,
     /// Services that have answered in their current start and are not ready yet.
@@ -92,12 +94,14 @@ impl View {
             operations: Vec::new(),
             overridden: record.spec.as_ref().map(|spec| spec.overridden.clone()).unwrap_or_default(),
             project_gone: false,
+            subnet: None,
             timings: None,
         };
         Self {
             revision,
             goal: state.goal,
             status,
+            subnet: record.subnet,
             metrics_address: record.spec.as_ref().and_then(|spec| spec.metrics_address),
             settled: state.services.iter().filter(|(_, service)| service.settled()).map(|(name, _)| name.clone()).collect(),
             answered: state.services.iter().filter(|(_, service)| service.has_answered()).map(|(name, _)| name.clone()).collect(),

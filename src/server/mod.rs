@@ -14,6 +14,7 @@ mod images;
 mod lease;
 mod log;
 mod operation;
+mod secrets;
 mod stream;
 mod ui;
 mod variables;
@@ -67,6 +68,8 @@ fn routes_of_engine() -> Routes {
         (route::LEDGER_ACCEPT, routing::post(data::accept)),
         (route::LEDGER_CHANGES, routing::post(data::changes)),
         (route::LEDGER_RUN, routing::post(data::run_again)),
+        (route::SECRETS, routing::post(secrets::list)),
+        (route::SECRETS_SET, routing::post(secrets::set)),
         (route::SNAPSHOTS, routing::post(data::snapshots)),
         (route::BACKUPS, routing::post(data::backups)),
         (route::OUTLINE, routing::post(browse::outline)),

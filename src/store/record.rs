@@ -137,6 +137,7 @@ impl Record {
             instance: spec.instance.clone(),
             profile: spec.profile.clone(),
             subnet: spec.subnet,
+            planned: spec.planned,
             metrics_address: spec.metrics_address,
             services: IndexMap::new(),
             networks: spec.networks.clone(),

@@ -21,6 +21,8 @@ mod instances;
 mod interrupted;
 mod kinds;
 mod lifecycle;
+mod load;
+mod networks;
 mod places;
 mod planted;
 mod ports;

@@ -9,8 +9,9 @@ import type {
   EnvironmentUsage, Event, EventsRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest,
   Images, Impairments, ImpairmentsRequest, InjectRequest, Ledger, LedgerChanges, LogLine, LogsRequest, Metrics,
   MetricsRequest, Operation, OperationMessage, OperationTarget, Operations, Outline, OutlineRequest, Plan,
-  ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Snapshots, Status, Submission, Traces, TracesRequest,
-  UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest,
+  ProduceRequest, Produced, QueryRequest, Rows, RowsRequest, Secrets, SetSecretRequest, Snapshots, Status,
+  Submission, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables, VariablesRequest,
+  WaitRequest, Why, WhyRequest,
 } from "./types.js";
 
 /** All that the daemon can be asked. Failures are thrown as `DevenvError`. */
@@ -135,6 +136,16 @@ export class Api {
   /** Records that an agent has called a tool. */
   environmentAgent(request: AgentCall): Promise<unknown> {
     return this.connection.call<unknown>("POST", "/v1/environment/agent", request);
+  }
+
+  /** The secrets of an environment, without their values. */
+  environmentSecrets(request: EnvironmentTarget): Promise<Secrets> {
+    return this.connection.call<Secrets>("POST", "/v1/environment/secrets", request);
+  }
+
+  /** Sets the value of a secret that the profile declares. */
+  environmentSecretsSet(request: SetSecretRequest): Promise<Secrets> {
+    return this.connection.call<Secrets>("POST", "/v1/environment/secrets/set", request);
   }
 
   /** The snapshots of an environment. */

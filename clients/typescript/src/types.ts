@@ -77,6 +77,8 @@ export interface Status {
   overridden?: string[];
   /** The project's directory does not exist any more. Set by `list` only. */
   project_gone?: boolean;
+  /** The IPv4 subnet of its networks, kept while it is down. Set by `list` only. */
+  subnet?: string | null;
   /** Where the time went. Set by `up --timings` only. */
   timings?: Timings | null;
 }
@@ -704,6 +706,33 @@ export interface AgentCall {
   agent: string;
   tool: string;
   service?: string | null;
+}
+
+/** What `secrets list --json` prints. */
+export interface Secrets {
+  secrets: Secret[];
+}
+
+/** One secret. Its value is shown nowhere. */
+export interface Secret {
+  /** As the profile names it, or the user of a server. */
+  name: string;
+  /** The server that has it; none for a secret that the profile declares. */
+  service?: string | null;
+  source: SecretOrigin;
+  /** Since its value changed last; none if it has no value yet. */
+  age_ms?: number | null;
+}
+
+/** Where the value of a secret comes from. */
+export type SecretOrigin = "file" | "command" | "from_env" | "generate" | "set";
+
+/** Sets the value of a secret that the profile declares, or returns to the source that the profile names. */
+export interface SetSecretRequest {
+  target: EnvironmentTarget;
+  name: string;
+  /** Without it, the next `up` takes the value from the profile's source again. */
+  value?: string | null;
 }
 
 export interface Snapshots {

@@ -27,8 +27,8 @@ use crate::{
     ErrorDocument, Event, EventsRequest, ExecRequest, Fault, Faults, FaultsRequest, FetchMessage, FetchRequest, HealRequest, Images,
     Impairments, ImpairmentsRequest, InjectRequest, Ledger, LedgerChanges, LogLine, LogsRequest, Metrics, MetricsRequest, Operation,
     OperationMessage, OperationTarget, Operations, Outline, OutlineRequest, Plan, ProduceRequest, Produced, QueryRequest, Rows,
-    RowsRequest, Snapshots, Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest, UpMessage, UpRequest, Variables,
-    VariablesRequest, WaitRequest, Why, WhyRequest, route,
+    RowsRequest, Secrets, SetSecretRequest, Snapshots, Status, Submission, TerminalCodec, Traces, TracesRequest, UiOpened, UiRequest,
+    UpMessage, UpRequest, Variables, VariablesRequest, WaitRequest, Why, WhyRequest, route,
 };
 
 pub use stream::Stream;
@@ -213,6 +213,15 @@ impl Client {
     /// Applies a script again from its beginning.
     pub async fn run_again(&self, request: &AcceptRequest) -> Result<Ledger, ClientError> {
         self.post(route::LEDGER_RUN, request).await
+    }
+
+    /// The secrets of an environment, without values; none of an environment that does not exist.
+    pub async fn secrets(&self, target: &EnvironmentTarget) -> Result<Secrets, ClientError> {
+        self.post(route::SECRETS, target).await
+    }
+
+    pub async fn set_secret(&self, request: &SetSecretRequest) -> Result<Secrets, ClientError> {
+        self.post(route::SECRETS_SET, request).await
     }
 
     pub async fn snapshots(&self, target: &EnvironmentTarget) -> Result<Snapshots, ClientError> {

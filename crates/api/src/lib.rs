@@ -15,12 +15,14 @@ mod event;
 mod exec;
 mod images;
 mod lease;
+mod load;
 mod operation;
 mod plan;
 mod progress;
 mod request;
 pub mod route;
 mod scenario;
+mod secret;
 mod status;
 mod target;
 mod timing;
@@ -49,6 +51,7 @@ pub use event::{Event, LogLine, LogStream};
 pub use exec::{DaemonCodec, ExecInput, ExecOutput, ExecRequest, TerminalCodec, TerminalSize};
 pub use images::{ArchiveRequest, FetchMessage, FetchRequest, ImageEntry, Images};
 pub use lease::{HoldRequest, Holding, LEASE_PROTOCOL, LeaseCommand, LeaseMessage, LeaseRequest};
+pub use load::{LoadBudget, LoadFigures, LoadReport};
 pub use operation::{
     ASKED_BY_AGENT, AgentCall, AskedBy, Operation, OperationKind, OperationMessage, OperationProgress, OperationRequest, OperationState,
     OperationTarget, Operations, Submission,
@@ -61,6 +64,7 @@ pub use request::{
     Variable, Variables, VariablesFor, VariablesRequest, WaitRequest, Why, WhyRequest,
 };
 pub use scenario::{ChaosPlan, CheckResult, PlannedFault, Recovery, Report, RunAbout, RunService, Verdict, WorkloadResult};
+pub use secret::{Secret, SecretOrigin, Secrets, SetSecretRequest};
 pub use status::{Condition, Phase, Port, Service, ServiceState, Status};
 pub use target::{EnvironmentTarget, is_instance_name};
 pub use timing::{PhaseTiming, ServiceTimings, StartPhase, Timings};

@@ -27,6 +27,9 @@ pub const QUERY: &str = "/v1/environment/data/query";
 pub const PRODUCE: &str = "/v1/environment/data/produce";
 pub const TRACES: &str = "/v1/environment/traces";
 pub const METRICS: &str = "/v1/environment/metrics";
+/// The secrets of an environment, without values.
+pub const SECRETS: &str = "/v1/environment/secrets";
+pub const SECRETS_SET: &str = "/v1/environment/secrets/set";
 pub const SNAPSHOTS: &str = "/v1/environment/snapshots";
 pub const BACKUPS: &str = "/v1/environment/backups";
 pub const CHAOS_INJECT: &str = "/v1/environment/chaos/inject";

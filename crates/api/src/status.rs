@@ -38,6 +38,9 @@ pub struct Status {
     /// The project's directory does not exist any more. Set by `list` only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub project_gone: bool,
+    /// The IPv4 subnet of its networks, kept while it is down. Set by `list` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
     /// Where the time went. Set by `up --timings` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,

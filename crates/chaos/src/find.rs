@@ -63,6 +63,17 @@ pub fn find(scenario: &str, project: &Path) -> Result<Located, NotFound> {
     Err(NotFound { name: scenario.to_owned(), hint })
 }
 
+/// A file by its path, relative to the current directory, then to the project.
+pub fn find_file(file: &str, project: &Path) -> Result<Located, NotFound> {
+    let mut candidates = [PathBuf::from(file), project.join(file)].into_iter();
+    let Some((path, bytes)) = candidates.find_map(|path| read(&path).map(|bytes| (path, bytes))) else {
+        let hint = "paths are resolved from the current directory, then from the project".to_owned();
+        return Err(NotFound { name: file.to_owned(), hint });
+    };
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Located { name, shown: shown(&path), bytes })
+}
+
 /// The largest size of a scenario file, in bytes.
 const LARGEST: u64 = 1 << 20;
 

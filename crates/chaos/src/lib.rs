@@ -4,6 +4,7 @@
 //! file into a [`Scenario`], and `plan` turns it with a seed into a plan: both are pure. A run (`runner`, `entry`, `workers`)
 //! injects and undoes faults; clients (`workload`) write the answers they get to a log; at the end the stored data is
 //! compared with that log (`consistency`, `check`, `verdict`: pure), and the result is reported (`report`).
+//! Load tests (`load`) drive the same workloads without faults.
 
 mod check;
 mod condition;
@@ -13,6 +14,7 @@ mod document;
 mod entry;
 mod find;
 mod journal;
+pub mod load;
 mod metrics;
 mod operation_log;
 mod outcome;
@@ -35,7 +37,7 @@ mod workers;
 mod workload;
 
 pub use daemon_api::{DaemonApi, InjectOrder};
-pub use find::{Located, find, list};
+pub use find::{Located, find, find_file, list};
 pub use runner::{Inputs, RunError, run};
 pub use scenario::Scenario;
 pub use shrink::{shrunk, without};

@@ -174,6 +174,7 @@ impl DaemonApi for Scripted {
             operations: Vec::new(),
             overridden: Vec::new(),
             project_gone: false,
+            subnet: None,
             timings: None,
         })
     }

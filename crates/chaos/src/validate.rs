@@ -2,6 +2,7 @@
 
 mod claims;
 mod faults;
+mod workloads;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,18 +10,18 @@ use indexmap::IndexMap;
 
 use super::{
     condition::{Condition, InvalidCondition, Owner},
-    document::{Document, EntryDocument, WorkloadDocument},
-    scenario::{Entry, Moment, Scenario, Start, Task, Workload},
-    workload,
+    document::{Document, EntryDocument},
+    scenario::{Entry, Moment, Scenario, Start},
 };
 use devenv_faults::Undoing;
-use devenv_kinds::{capability::WorkloadKind, faults as fault};
+use devenv_kinds::faults as fault;
 use devenv_profile::{
     Report,
     reading::{self, Findings, Node, Reading, Span, did_you_mean, one_of},
 };
 use devenv_spec::Period;
 use faults::{fault_holds, fault_names, text_of};
+pub(crate) use workloads::{Workloads, rate};
 
 /// The services of the profile that a scenario runs on: their kinds and databases.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +70,9 @@ struct Validator<'a> {
 impl Validator<'_> {
     fn scenario(&mut self, name: &str) -> Scenario {
         let document = self.document;
-        let workloads = self.workloads();
+        let written =
+            Workloads { root: self.root, documents: &document.workload, services: self.services, rate: RATE, most_clients: MOST_CLIENTS };
+        let workloads = written.read(self.findings);
         let timeline = self.timeline();
         let steady = self.steady();
         let stop_if = self.stop_if();
@@ -87,92 +90,8 @@ impl Validator<'_> {
         }
     }
 
-    fn workloads(&mut self) -> Vec<Workload> {
-        let root = self.root;
-        if self.document.workload.is_empty() {
-            let at = root.entry("workload").map_or(root.span, |entry| entry.key);
-            self.findings.error(at, "empty", "`workload` must not be empty").hint("a run without a workload proves nothing");
-        }
-        let mut workloads = Vec::new();
-        for (name, document) in &self.document.workload {
-            let Some(entry) = root.get("workload").and_then(|workloads| workloads.entry(name)) else { continue };
-            name_is_one(name, entry.key, self.findings);
-            let fields = entry.node.get(document.name());
-            let field = |field: &str| fields.and_then(|fields| fields.get(field)).map_or(entry.key, |node| node.span);
-            if let Some(service) = document.service() {
-                self.works_on(service, document, field("service"));
-            }
-            if let (Some(service), true) = (document.service(), document.kind().is_some_and(WorkloadKind::is_in_database)) {
-                self.database(service, document.name(), document.database(), field("database"));
-            }
-            let clients = document.clients().unwrap_or(1);
-            if clients == 0 || clients > MOST_CLIENTS {
-                self.findings.error(field("clients"), "bad-value", format!("`clients` must be from 1 to {MOST_CLIENTS}, but is {clients}"));
-            }
-            let rate = match document.rate().map(rate) {
-                None => RATE,
-                Some(Some(rate)) => rate,
-                Some(None) => {
-                    self.findings
-                        .error(
-                            field("rate"),
-                            "bad-value",
-                            format!("`rate` must be a number of operations per second, but is `{}`", document.rate().unwrap_or_default()),
-                        )
-                        .hint("write it as `400/s`");
-                    0.0
-                }
-            };
-            if document.command().is_some_and(|of| of.command.is_empty()) {
-                self.findings.error(field("command"), "empty-command", "`command` must not be empty");
-            }
-            workloads.push(Workload {
-                name: name.clone(),
-                service: document.service().map(str::to_owned),
-                clients,
-                rate,
-                task: task(document),
-            });
-        }
-        workloads
-    }
-
-    fn works_on(&mut self, service: &str, document: &WorkloadDocument, at: Span) {
-        let Some(services) = self.services else { return };
-        let Some(facts) = services.0.get(service) else {
-            self.no_service(service, at);
-            return;
-        };
-        let kinds: Vec<&str> = document.kind().map(|kind| workload::works_on(kind.name()).collect()).unwrap_or_default();
-        if !kinds.is_empty() && !kinds.contains(&facts.kind.as_str()) {
-            let kind = document.name();
-            let message = format!("`{kind}` is for {}, but `{service}` is of kind `{}`", one_of(kinds), facts.kind);
-            self.findings.error(at, "not-for-this-kind", message);
-        }
-    }
-
-    fn database(&mut self, service: &str, work: &str, database: Option<&str>, at: Span) {
-        let Some(facts) = self.services.and_then(|services| services.0.get(service)) else { return };
-        if facts.databases.is_empty() && !workload::works_on(work).any(|kind| kind == facts.kind) {
-            return;
-        }
-        let known = || facts.databases.iter().map(String::as_str);
-        match database {
-            Some(name) if !known().any(|known| known == name) => {
-                let hint = did_you_mean(name, known()).unwrap_or_else(|| format!("expected {}", one_of(known())));
-                self.findings.error(at, "unknown-database", format!("`{service}` has no database `{name}`")).hint(hint);
-            }
-            None if facts.databases.is_empty() => {
-                self.findings.error(at, "unknown-database", format!("`{service}` has no database"));
-            }
-            _ => {}
-        }
-    }
-
     fn no_service(&mut self, name: &str, at: Span) {
-        let known: Vec<&str> = self.services.into_iter().flat_map(|services| services.0.keys()).map(String::as_str).collect();
-        let hint = did_you_mean(name, known.iter().copied()).unwrap_or_else(|| format!("expected {}", one_of(known)));
-        self.findings.error(at, "unknown-service", format!("the profile has no service `{name}`")).hint(hint);
+        workloads::no_service(self.services, name, at, self.findings);
     }
 
     fn timeline(&mut self) -> Vec<Entry> {
@@ -357,16 +276,6 @@ impl Validator<'_> {
     }
 }
 
-fn task(document: &WorkloadDocument) -> Task {
-    if let Some(of) = document.http() {
-        return Task::Http { path: of.path.unwrap_or_else(|| "/".to_owned()), status: of.status.unwrap_or(200) };
-    }
-    match document.command() {
-        Some(of) => Task::Command { command: of.command },
-        None => Task::OfKind(document.of_kind().clone()),
-    }
-}
-
 /// Names stand before a dot in checks and conditions.
 fn name_is_one(name: &str, at: Span, findings: &mut Findings) {
     let good = name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -380,17 +289,6 @@ fn name_is_one(name: &str, at: Span, findings: &mut Findings) {
 
 fn tell(invalid: &InvalidCondition, span: Span, findings: &mut Findings) {
     findings.error(span, "bad-condition", invalid.message.clone()).maybe_hint(invalid.hint.clone());
-}
-
-/// `400/s`, `90/m`
-fn rate(text: &str) -> Option<f64> {
-    let (number, unit) = text.split_once('/')?;
-    let number: f64 = number.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)?;
-    match unit.trim() {
-        "s" => Some(number),
-        "m" => Some(number / 60.0),
-        _ => None,
-    }
 }
 
 /// The path or name that messages show.

@@ -25,7 +25,7 @@ use tokio::sync::{broadcast, watch};
 use super::{
     Attachment, ComposeProject, ContainerCreate, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest,
     ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork,
-    ObservedVolume, OwnerId, PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
+    ObservedVolume, OwnerId, PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, UsedSubnet, VolumeCreate, build::BuildInputs,
 };
 use archive::{list_of, listed_in};
 use calls::CallGuard;
@@ -138,6 +138,11 @@ impl Engine for FakeEngine {
         let state = self.lock();
         let ours = state.networks.iter().filter_map(|network| network.subnet).map(ipnet::IpNet::V4);
         Ok(state.foreign_subnets.iter().copied().chain(ours).collect())
+    }
+
+    async fn used_subnets(&self) -> Result<Vec<UsedSubnet>, EngineError> {
+        let _call = self.begin("used_subnets", "").await?;
+        Ok(self.lock().used_subnets())
     }
 
     fn events(&self, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>> {

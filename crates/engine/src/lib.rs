@@ -27,7 +27,7 @@ pub use types::{
     Attachment, ComposeMount, ComposeProject, ComposeVolume, ContainerCreate, ContainerState, CreatedAttachment, CreatedMount, EngineError,
     EngineEvent, EngineEventKind, ExecInput, ExecOutput, ExecRequest, ExecSession, ExecStream, HelperRun, ImageDefaults, ImageFacts,
     LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, Reach, SessionRequest, Sidecar,
-    TerminalSize, UploadFile, Usage, VolumeCreate,
+    TerminalSize, UploadFile, Usage, UsedSubnet, VolumeCreate,
 };
 
 /// Where the loopback ports of containers are published whose public ports, at `127.0.0.1`, the daemon holds itself.
@@ -55,6 +55,11 @@ pub trait Engine: Send + Sync + 'static {
     async fn compose_project(&self, name: &str) -> Result<ComposeProject, EngineError>;
     /// Subnets of all networks of the engine, of all owners. A new network must not overlap with them.
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError>;
+    /// The same with the networks that have them, as far as the engine tells.
+    async fn used_subnets(&self) -> Result<Vec<UsedSubnet>, EngineError> {
+        let unnamed = |subnet| UsedSubnet { subnet, network: String::new(), labels: None };
+        Ok(self.subnets().await?.into_iter().map(unnamed).collect())
+    }
 
     /// Starts, exits and health changes of this owner's containers as they happen. Ends when the engine goes away.
     fn events(&self, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>>;

@@ -84,6 +84,16 @@ pub struct ObservedNetwork {
     pub subnet: Option<Ipv4Net>,
 }
 
+/// A subnet of a network of the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsedSubnet {
+    pub subnet: ipnet::IpNet,
+    /// The network's name; empty if the engine does not tell it.
+    pub network: String,
+    /// Of a network of devenv, whoever owns it.
+    pub labels: Option<Labels>,
+}
+
 /// How this process reaches the ports that the engine publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {

@@ -20,7 +20,7 @@ use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
 use crate::{
-    OnChange, Profile, SecretSource, ServiceProfile, Watch,
+    OnChange, Profile, SecretSource, ServiceProfile, Watch, access,
     variables::{Collision, Connections, Identity},
 };
 
@@ -92,15 +92,21 @@ pub fn compile(profile: &Profile, leases: &Leases) -> EnvironmentSpec {
     let mut services: IndexMap<ServiceName, ServiceSpec> = services.collect();
     share_volumes(&mut services);
     images::resolve(&mut services);
+    let restricted = access::restrict(profile, &mut services);
+    let planned = profile.network.subnet.is_some();
+    let size = |name: &str| planned.then(|| services.values().filter(|service| is_on(service, name)).count() as u32);
+    let networks = profile.networks.iter().map(|(name, network)| (name.clone(), self::network(network, size(name))));
+    let networks = networks.chain(restricted).collect();
     EnvironmentSpec {
         id: leases.environment.clone(),
         project: profile.project.clone(),
         instance: leases.instance.clone(),
         profile: profile.name.clone(),
         subnet: leases.subnet,
+        planned,
         metrics_address: compiler.metrics_address,
         services,
-        networks: profile.networks.iter().map(|(name, network)| (name.clone(), self::network(network))).collect(),
+        networks,
         variables: named.of_environment(&identity),
         overridden: named.overridden(),
     }
@@ -166,13 +172,19 @@ fn share_volumes(services: &mut IndexMap<ServiceName, ServiceSpec>) {
     }
 }
 
-fn network(network: &crate::Network) -> NetworkSpec {
+/// `containers`: how many are on it, if it is to be a part of the environment's subnet.
+fn network(network: &crate::Network, containers: Option<u32>) -> NetworkSpec {
     NetworkSpec {
         internal: network.internal,
         // An invalid subnet was reported.
         subnet: network.subnet.as_ref().and_then(|subnet| subnet.parse().ok()),
         external: network.external.clone(),
+        containers: containers.filter(|_| network.subnet.is_none() && network.external.is_none()),
     }
+}
+
+fn is_on(service: &ServiceSpec, network: &str) -> bool {
+    service.container().is_some_and(|container| container.options.networks.contains_key(network))
 }
 
 struct Compiler<'a> {

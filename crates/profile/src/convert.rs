@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     check,
-    document::{Network, SecretSource, ServiceFields, ServiceProfile, SleepFields},
+    document::{Network, OwnNetwork, SecretSource, ServiceFields, ServiceProfile, SleepFields},
     merge::within,
     shape::{self, Shape},
     source::Findings,
@@ -84,6 +84,12 @@ pub(super) fn services(services: &Node, findings: &mut Findings) -> IndexMap<Ser
 /// The secrets of a document without problems.
 pub(super) fn secrets(node: &Node) -> IndexMap<String, SecretSource> {
     let shape = within_record(&shape::DOCUMENT, "secrets");
+    serde_json::from_value(json(node, shape)).unwrap_or_default()
+}
+
+/// The environment's own network, of a document without problems.
+pub(super) fn own_network(node: &Node) -> OwnNetwork {
+    let shape = within_record(&shape::DOCUMENT, "network");
     serde_json::from_value(json(node, shape)).unwrap_or_default()
 }
 

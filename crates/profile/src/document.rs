@@ -31,6 +31,9 @@ pub struct Profile {
     #[serde(default)]
     pub secrets: IndexMap<String, SecretSource>,
     pub services: IndexMap<ServiceName, ServiceProfile>,
+    /// The environment's own network.
+    #[serde(default)]
+    pub network: OwnNetwork,
     /// Networks for containers, besides the environment's own.
     #[serde(default)]
     pub networks: IndexMap<String, Network>,
@@ -78,6 +81,9 @@ pub struct ServiceProfile {
     pub variables_from: Option<VariablesFrom>,
     #[serde(default)]
     pub sleep: Option<SleepFields>,
+    /// The services that may connect to it; all, if it does not say.
+    #[serde(default)]
+    pub access: Option<Vec<String>>,
 }
 
 /// The word for all services.
@@ -172,6 +178,9 @@ pub(super) struct Document {
     /// everything that devenv and the engine print.
     #[serde(default)]
     secrets: IndexMap<String, SecretSource>,
+    /// The environment's own network.
+    #[serde(default)]
+    network: OwnNetwork,
     /// Networks for containers, besides the environment's own, by name.
     #[serde(default)]
     networks: IndexMap<String, Network>,
@@ -180,6 +189,16 @@ pub(super) struct Document {
     sleep: Option<SleepFields>,
     /// The services of the environment, by name.
     services: IndexMap<String, ServiceFields>,
+}
+
+/// The environment's own network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnNetwork {
+    /// The IPv4 subnet of all networks of the environment, such as `10.10.0.0/16`. An error if another network or a route of the host
+    /// overlaps with it. Default: one of 61 addresses that devenv chooses from 10.213.0.0/16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
 }
 
 /// A network for containers, besides the environment's own.
@@ -249,6 +268,10 @@ pub(super) struct ServiceFields {
     /// As `sleep` of the profile, for this service. Containers that depend on it must be able to sleep too, or it stays awake with them.
     #[serde(default)]
     sleep: Option<SleepFields>,
+    /// The services that may connect to this one over the network; `[]` for none. Default: all. Programs on the host always may. For
+    /// services in containers.
+    #[serde(default)]
+    access: Option<Vec<String>>,
 }
 
 impl ServiceFields {
@@ -270,6 +293,7 @@ impl ServiceFields {
             watch: self.watch,
             variables_from: self.variables_from,
             sleep: self.sleep,
+            access: self.access,
         }
     }
 }

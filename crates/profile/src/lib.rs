@@ -5,6 +5,7 @@
 //! the `shape`s of the types, `merge` merges the layers, `validate` checks what the whole means,
 //! `convert` makes the types, and `origin` remembers the source of every value.
 
+mod access;
 mod assemble;
 mod check;
 mod compile;
@@ -42,7 +43,9 @@ use devenv_document::{diagnostic, env_file, interpolate, source, spelling, tree,
 pub use compile::{Leases, Needs, PortRequest, compile, needs};
 pub use compose::{profile_text, render};
 pub use devenv_kinds::describe::declared::Probe;
-pub use document::{Network, OnChange, Profile, ResourceLimits, SecretSource, ServiceProfile, SleepFields, VariablesFrom, Watch};
+pub use document::{
+    Network, OnChange, OwnNetwork, Profile, ResourceLimits, SecretSource, ServiceProfile, SleepFields, VariablesFrom, Watch,
+};
 pub use find::ProfileEntry;
 pub use load::{ComposeRequest, LoadError, LoadRequest, Refused, Report};
 pub use origin::{Explanation, masked, masked_at};

@@ -9,6 +9,7 @@ use devenv_api::{ApiError, ErrorCode, Problem};
 use indexmap::IndexMap;
 
 use super::{
+    access,
     assemble::{self, Assembled, Layer, Variables},
     compile, convert, diagnostic,
     document::{Profile, SecretSource},
@@ -316,6 +317,7 @@ impl Loader<'_> {
             overrides,
             secrets,
             services,
+            network: assembled.merged.get("network").map(convert::own_network).unwrap_or_default(),
             networks: assembled.merged.get("networks").map(convert::networks).unwrap_or_default(),
             sleep: assembled.merged.get("sleep").and_then(convert::sleep),
             assets,
@@ -324,6 +326,9 @@ impl Loader<'_> {
             let Report { findings, sources, .. } = &mut self.report;
             guard::connections(&assembled, &compile::connections(&profile), &profile.overrides, sources, findings);
             guard::collisions(&assembled.merged, &profile, sources, findings);
+            if profile.services.values().any(|service| service.access.is_some()) {
+                access::check(&assembled.merged, &profile, &compile::draft(&profile).services, findings);
+            }
         }
         let request = self.request;
         let own = request.user_directory.and_then(|directory| directory.canonicalize().ok());

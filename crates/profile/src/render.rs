@@ -70,17 +70,39 @@ pub fn render_profile(profile: &Profile, document: &Value, name: Option<&str>) -
             value["depends_on"] = depends.into();
         }
     }
+    for (name, spec) in spec.services.iter().filter(|_| profile.services.values().any(|service| service.access.is_some())) {
+        let networks = spec.container().map(|container| &container.options.networks);
+        if let (Some(networks), Some(value)) = (networks.filter(|networks| !networks.is_empty()), services.get_mut(name.as_str())) {
+            let networks: Map<String, Value> = networks.iter().map(|(name, place)| (name.clone(), attachment(place))).collect();
+            value["container"]["networks"] = networks.into();
+            value["container"].as_object_mut().map(|container| container.shift_remove("aliases"));
+        }
+    }
     let mut whole = Map::new();
     for section in ["networks", "secrets"] {
         if let Some(entries) = document.get(section) {
             whole.insert(section.to_owned(), entries.clone());
         }
     }
+    for name in spec.networks.keys().filter(|name| !profile.networks.contains_key(*name)) {
+        whole.entry("networks").or_insert_with(|| json!({}))[name.as_str()] = json!({});
+    }
     whole.insert("services".to_owned(), services.into());
     // All of them are containers by now.
     let text = devenv_compose::render(&whole.into(), name).unwrap_or_default();
     let Renderer { variables, left_out, missing, .. } = renderer;
     Rendering { text, variables: variables.into_iter().collect(), left_out, missing }
+}
+
+fn attachment(place: &devenv_spec::Attachment) -> Value {
+    let mut value = Map::new();
+    if !place.aliases.is_empty() {
+        value.insert("aliases".to_owned(), json!(place.aliases));
+    }
+    if let Some(address) = place.address {
+        value.insert("address".to_owned(), json!(address.to_string()));
+    }
+    value.into()
 }
 
 struct Renderer<'a> {
@@ -96,6 +118,7 @@ impl Renderer<'_> {
         let mut service = written.as_object().cloned().unwrap_or_default();
         service.shift_remove("variables_from");
         service.shift_remove("sleep");
+        service.shift_remove("access");
         self.environment(container, &mut service);
         for secret in container.files.iter().flat_map(|file| file.content.secrets()) {
             let source = self.profile.secrets.iter().find(|(name, _)| sensitive::declared(name) == *secret);

@@ -40,6 +40,7 @@ pub fn service(kind: Value) -> ServiceProfile {
         watch: Vec::new(),
         variables_from: None,
         sleep: None,
+        access: None,
     }
 }
 
@@ -53,6 +54,7 @@ impl Given {
             overrides: Vec::new(),
             secrets: IndexMap::new(),
             services: IndexMap::new(),
+            network: crate::OwnNetwork::default(),
             networks: indexmap::IndexMap::new(),
             sleep: None,
             assets: BTreeMap::new(),

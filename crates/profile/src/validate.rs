@@ -10,7 +10,7 @@ use devenv_kinds::{
 };
 
 use super::{
-    check, convert, graph, interpolate, shape,
+    access, check, convert, graph, interpolate, shape,
     source::{Findings, Sources, Span},
     spelling::{all_of, did_you_mean, one_of},
     tree::{Content, Node, shortened},
@@ -53,6 +53,9 @@ fn kind_rules(service: &ServiceNode<'_>, services: &[ServiceNode<'_>], findings:
 /// Networks that the document defines, and those that its containers are on.
 fn networks(root: &Node, findings: &mut Findings) {
     let defined: BTreeSet<&str> = root.get("networks").into_iter().flat_map(Node::entries).map(|(name, _)| name).collect();
+    if let Some(subnet) = root.get("network").and_then(|network| network.get("subnet")) {
+        access::own_subnet(subnet, findings);
+    }
     for (name, entry) in root.get("networks").into_iter().flat_map(Node::entries) {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) || name.len() > 60 {

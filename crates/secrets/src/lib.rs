@@ -11,6 +11,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use devenv_spec::{SecretRef, Template};
@@ -100,12 +101,29 @@ impl Vault {
             || self.directory.join(name.as_str()).exists()
     }
 
-    /// Stores a secret that was made elsewhere, such as a server's key.
+    /// Stores a secret that was made elsewhere, such as a server's key. One that has this value already keeps its age.
     pub fn keep(&self, name: &SecretRef, value: &str) -> Result<(), SecretError> {
         let path = self.directory.join(name.as_str());
+        if fs::read_to_string(&path).is_ok_and(|known| known == value) {
+            self.known.lock().expect("no code panics while it holds this lock").insert(name.clone(), SecretString::from(value));
+            return Ok(());
+        }
         write(&path, value).map_err(|source| SecretError { name: name.clone(), path: path.clone(), source })?;
         self.known.lock().expect("no code panics while it holds this lock").insert(name.clone(), SecretString::from(value));
         Ok(())
+    }
+
+    /// The time since its value changed; `None` if it has no value.
+    pub fn age(&self, name: &SecretRef) -> Option<Duration> {
+        let changed = fs::metadata(self.directory.join(name.as_str())).and_then(|metadata| metadata.modified()).ok()?;
+        Some(changed.elapsed().unwrap_or_default())
+    }
+
+    /// All that have a value, by name.
+    pub fn names(&self) -> Vec<SecretRef> {
+        let mut names: Vec<SecretRef> = self.known.lock().expect("no code panics while it holds this lock").keys().cloned().collect();
+        names.sort();
+        names
     }
 
     /// The value, to be passed to a driver at once.
@@ -216,5 +234,21 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(again.redact(&format!("x{first}y")), "x********y");
         assert!(!format!("{again:?}").contains(&first));
+    }
+
+    #[test]
+    fn a_secret_that_is_kept_again_unchanged_keeps_its_age() {
+        let directory = tempfile::tempdir().unwrap();
+        let (vault, name) = (Vault::new(directory.path().into()), SecretRef::new("_profile", "KEY"));
+        assert_eq!(vault.age(&name), None);
+        vault.keep(&name, "one").unwrap();
+        let an_hour_ago = std::time::SystemTime::now() - Duration::from_hours(1);
+        let file = fs::File::open(directory.path().join(name.as_str())).unwrap();
+        file.set_modified(an_hour_ago).unwrap();
+        vault.keep(&name, "one").unwrap();
+        assert!(vault.age(&name).unwrap() >= Duration::from_mins(59));
+        vault.keep(&name, "two").unwrap();
+        assert!(vault.age(&name).unwrap() < Duration::from_mins(59));
+        assert_eq!(vault.names(), [name]);
     }
 }

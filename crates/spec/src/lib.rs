@@ -50,6 +50,9 @@ pub struct EnvironmentSpec {
     pub instance: String,
     pub profile: String,
     pub subnet: Ipv4Net,
+    /// The profile demands this subnet: no other is taken instead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub planned: bool,
     /// The address at which the daemon serves metrics to collectors on the environment's network.
     #[serde(default, rename = "figures")]
     pub metrics_address: Option<SocketAddrV4>,
@@ -147,6 +150,14 @@ impl Variable {
     /// The same value on the host and in containers.
     pub fn same(value: Template) -> Self {
         Self { host: value.clone(), container: value }
+    }
+}
+
+impl EnvironmentSpec {
+    /// The subnet of the network that its services share, out of the environment's own: the lower half, if other networks have parts of it.
+    pub fn shared_subnet(&self, own: Ipv4Net) -> Ipv4Net {
+        let divided = self.networks.values().any(|network| network.containers.is_some());
+        own.subnets(own.prefix_len() + 1).ok().and_then(|mut halves| halves.next()).filter(|_| divided).unwrap_or(own)
     }
 }
 

@@ -151,6 +151,9 @@ pub struct NetworkSpec {
     pub subnet: Option<ipnet::Ipv4Net>,
     /// A network of the engine that devenv does not own, by the engine's name.
     pub external: Option<String>,
+    /// A part of the environment's own subnet, for this many containers, if it has room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<u32>,
 }
 
 #[cfg(test)]

@@ -68,6 +68,18 @@ impl Loaded {
         self.0.compose_project.as_deref()
     }
 
+    /// An error if the profile declares no secret of that name.
+    pub(crate) fn declares_secret(&self, name: &str) -> Result<(), ApiError> {
+        let secrets = &self.0.profile.secrets;
+        if secrets.contains_key(name) {
+            return Ok(());
+        }
+        let message = format!("the profile `{}` declares no secret `{name}`", self.0.profile.name);
+        let hint = devenv_profile::did_you_mean(name, secrets.keys().map(String::as_str));
+        let hint = hint.unwrap_or_else(|| format!("declare it: `secrets: {{ {name}: {{ from_env: {name} }} }}`"));
+        Err(ApiError::new(ErrorCode::NotFound, message).hint(hint))
+    }
+
     pub(crate) fn service_names(&self) -> Vec<String> {
         self.0.profile.services.keys().map(ToString::to_string).collect()
     }

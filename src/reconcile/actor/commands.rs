@@ -105,6 +105,9 @@ impl Actor {
             }
         }
         self.record.goal = Goal::Up;
+        if spec.planned {
+            self.record.subnet = Some(spec.subnet);
+        }
         self.record.subnet.get_or_insert(spec.subnet);
         self.record.stopped.retain(|stopped| alone.contains(stopped));
         self.record.asleep.retain(|asleep| alone.contains(asleep));

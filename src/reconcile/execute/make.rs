@@ -16,15 +16,20 @@ use crate::{net, reconcile::state::Instance, store::Record};
 pub(crate) fn choose(mut networks: Vec<ObservedNetwork>, subnet: Option<Ipv4Net>) -> (Option<ObservedNetwork>, Vec<ObservedNetwork>) {
     // Those that the profile names have a role.
     networks.retain(|network| network.labels.role.is_none());
-    networks.sort_by_cached_key(|network| (network.subnet != subnet, network.id.clone()));
+    // It may be a part of that subnet.
+    let is_elsewhere = |network: &ObservedNetwork| !subnet.zip(network.subnet).is_some_and(|(own, other)| own.contains(&other));
+    networks.sort_by_cached_key(|network| (is_elsewhere(network), network.id.clone()));
     let others = networks.split_off(networks.len().min(1));
     (networks.pop(), others)
 }
 
 impl Effects {
-    /// Creates the network, on another subnet if the given one is taken. Returns its id and subnet.
+    /// Creates the network, on another subnet if the given one is taken and the profile does not demand it. Returns its id and the
+    /// environment's subnet.
     pub(crate) async fn create_network(&self, record: &Record) -> Result<(String, Ipv4Net), OperationError> {
         let mut taken = Vec::new();
+        let planned = record.spec.as_ref().is_some_and(|spec| spec.planned);
+        let shared = |own| record.spec.as_ref().map_or(own, |spec| spec.shared_subnet(own));
         let mut subnet = record.subnet;
         loop {
             let candidate = match subnet.take() {
@@ -38,11 +43,12 @@ impl Effects {
             let network = NetworkCreate {
                 name: network_name(&record.id),
                 labels: labels(&self.owner, record, None),
-                subnet: candidate,
+                subnet: shared(candidate),
                 internal: false,
             };
             match self.engine.create_network(&network).await {
                 Ok(id) => return self.keep_one_network(record, id, candidate).await,
+                Err(EngineError::SubnetTaken(subnet)) if planned => return Err(EngineError::SubnetTaken(subnet).into()),
                 Err(EngineError::SubnetTaken(_)) => taken.push(ipnet::IpNet::V4(candidate)),
                 Err(error) => return Err(error.into()),
             }
@@ -58,7 +64,8 @@ impl Effects {
         for network in others {
             self.engine.remove_network(&network.id).await?;
         }
-        Ok(kept.map_or((id, subnet), |network| (network.id, network.subnet.unwrap_or(subnet))))
+        let own = |part: Ipv4Net| if subnet.contains(&part) { subnet } else { part };
+        Ok(kept.map_or((id, subnet), |network| (network.id, network.subnet.map_or(subnet, own))))
     }
 
     /// Removes everything that the engine has of the environment except volumes: the network, and objects created late. Returns the names
@@ -251,7 +258,7 @@ impl Effects {
 fn published(container: &ContainerSpec) -> Vec<PublishedPort> {
     let mut ports = container.ports.clone();
     for port in ports.iter_mut().filter(|port| container.fronted && port.is_local()) {
-        port.address = BEHIND.to_owned();
+        BEHIND.clone_into(&mut port.address);
     }
     ports
 }

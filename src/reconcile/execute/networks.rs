@@ -57,10 +57,14 @@ impl Effects {
         let mut taken = self.engine.subnets().await?;
         taken.extend(net::host_routes());
         let mut wanted = spec.and_then(|spec| spec.subnet);
+        let planned = record.spec.as_ref().is_some_and(|spec| spec.planned);
+        let containers = spec.and_then(|spec| spec.containers);
         let labels = Labels { role: Some(role.clone()), ..labels(&self.owner, record, None) };
         loop {
-            let subnet = match wanted.take() {
+            let part = || record.subnet.zip(containers).and_then(|(own, containers)| net::part_of(own, containers, &taken));
+            let subnet = match wanted.take().or_else(part) {
                 Some(subnet) => subnet,
+                None if planned && containers.is_some() => return Err(no_room(name, record)),
                 None => net::choose_subnet(&EnvironmentId::recorded(&full), &taken)?,
             };
             let internal = spec.is_some_and(|spec| spec.internal);
@@ -90,11 +94,22 @@ impl Effects {
     }
 }
 
+fn no_room(name: &str, record: &Record) -> OperationError {
+    let subnet = record.subnet.map(|subnet| subnet.to_string()).unwrap_or_default();
+    OperationError::Other(format!(
+        "the subnet {subnet} has no room for the network `{name}`: write a larger one as `network.subnet` in the profile, and run \
+         `devenv down` before `devenv up`"
+    ))
+}
+
 /// Where the gateway of the environment's network is an address of this host, containers know the host by it: there the daemon
 /// brings what listens on the loopback alone. Elsewhere the engine says what is meant by the name.
 pub(super) fn with_host(container: &ContainerSpec, record: &Record) -> Box<ContainerOptions> {
     let mut options = container.options.clone();
-    let own = options.networks.is_empty() || options.networks.contains_key(DEFAULT);
+    // Networks that are parts of the environment's subnet reach its gateway too.
+    let parts =
+        |name: &String| record.spec.as_ref().and_then(|spec| spec.networks.get(name)).is_some_and(|network| network.containers.is_some());
+    let own = options.networks.is_empty() || options.networks.contains_key(DEFAULT) || options.networks.keys().any(parts);
     if options.without_host || options.network_mode.is_some() || !own {
         return options;
     }

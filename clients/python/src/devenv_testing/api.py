@@ -110,6 +110,14 @@ class Api:
         """Records that an agent has called a tool."""
         return self._connection.call("POST", "/v1/environment/agent", request)
 
+    def environment_secrets(self, request: types.EnvironmentTarget) -> types.Secrets:
+        """The secrets of an environment, without their values."""
+        return cast("types.Secrets", self._connection.call("POST", "/v1/environment/secrets", request))
+
+    def environment_secrets_set(self, request: types.SetSecretRequest) -> types.Secrets:
+        """Sets the value of a secret that the profile declares."""
+        return cast("types.Secrets", self._connection.call("POST", "/v1/environment/secrets/set", request))
+
     def environment_snapshots(self, request: types.EnvironmentTarget) -> types.Snapshots:
         """The snapshots of an environment."""
         return cast("types.Snapshots", self._connection.call("POST", "/v1/environment/snapshots", request))

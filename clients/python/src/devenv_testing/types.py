@@ -95,6 +95,8 @@ class Status(_StatusRequired, total=False):
     overridden: List[str]
     # The project's directory does not exist any more. Set by `list` only.
     project_gone: bool
+    # The IPv4 subnet of its networks, kept while it is down. Set by `list` only.
+    subnet: Optional[str]
     # Where the time went. Set by `up --timings` only.
     timings: Optional["Timings"]
 
@@ -913,6 +915,43 @@ class AgentCall(_AgentCallRequired, total=False):
     """A call of one of devenv's tools by an agent. It becomes an event of the environment."""
 
     service: Optional[str]
+
+
+class Secrets(TypedDict):
+    """What `secrets list --json` prints."""
+
+    secrets: List["Secret"]
+
+
+class _SecretRequired(TypedDict):
+    # As the profile names it, or the user of a server.
+    name: str
+    source: "SecretOrigin"
+
+
+class Secret(_SecretRequired, total=False):
+    """One secret. Its value is shown nowhere."""
+
+    # The server that has it; none for a secret that the profile declares.
+    service: Optional[str]
+    # Since its value changed last; none if it has no value yet.
+    age_ms: Optional[int]
+
+
+# Where the value of a secret comes from.
+SecretOrigin = Literal["file", "command", "from_env", "generate", "set"]
+
+
+class _SetSecretRequestRequired(TypedDict):
+    target: "EnvironmentTarget"
+    name: str
+
+
+class SetSecretRequest(_SetSecretRequestRequired, total=False):
+    """Sets the value of a secret that the profile declares, or returns to the source that the profile names."""
+
+    # Without it, the next `up` takes the value from the profile's source again.
+    value: Optional[str]
 
 
 class Snapshots(TypedDict):

@@ -1,5 +1,6 @@
 //! PURE: a report as text for a terminal, as JUnit for CI, and as one self-contained HTML page.
 
+pub(crate) mod chart;
 mod html;
 mod junit;
 mod words;
@@ -61,7 +62,7 @@ fn zero(report: &Report) -> jiff::Timestamp {
     began.and_then(|event| event.time.parse().ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

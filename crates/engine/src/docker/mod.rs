@@ -42,7 +42,7 @@ use futures_util::stream::BoxStream;
 use super::{
     Attachment, ComposeProject, ContainerCreate, Engine, EngineError, EngineEvent, EngineInfo, ExecOutput, ExecRequest, ExecSession,
     HelperRun, ImageDefaults, ImageFacts, LogChunk, NetworkCreate, ObservedContainer, ObservedNetwork, ObservedVolume, OwnerId,
-    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, VolumeCreate, build::BuildInputs,
+    PullProgress, Reach, SessionRequest, Sidecar, UploadFile, Usage, UsedSubnet, VolumeCreate, build::BuildInputs,
 };
 use client::Client;
 use devenv_spec::{ImageBuild, ImageFiles, Resources};
@@ -99,6 +99,10 @@ impl Engine for DockerEngine {
 
     async fn subnets(&self) -> Result<Vec<ipnet::IpNet>, EngineError> {
         networks::subnets(&self.client).await
+    }
+
+    async fn used_subnets(&self) -> Result<Vec<UsedSubnet>, EngineError> {
+        networks::used_subnets(&self.client).await
     }
 
     fn events(&self, owner: &OwnerId) -> BoxStream<'static, Result<EngineEvent, EngineError>> {

@@ -14,7 +14,7 @@ use super::{
     reach::Place,
     wire::{Call, filters, segment},
 };
-use crate::{CreatedAttachment, EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, labels};
+use crate::{CreatedAttachment, EngineError, Labels, NetworkCreate, ObservedNetwork, OwnerId, UsedSubnet, labels};
 
 /// How often a network is cleared again if containers join while it is being removed.
 const ATTEMPTS: u32 = 6;
@@ -81,6 +81,15 @@ pub(super) async fn list(client: &Client, owner: &OwnerId) -> Result<Vec<Observe
 pub(super) async fn subnets(client: &Client) -> Result<Vec<IpNet>, EngineError> {
     let networks = filtered(client, &[]).await?;
     Ok(networks.iter().flat_map(NetworkDocument::subnets).collect())
+}
+
+pub(super) async fn used_subnets(client: &Client) -> Result<Vec<UsedSubnet>, EngineError> {
+    let networks = filtered(client, &[]).await?;
+    let of = |network: &NetworkDocument| {
+        let (name, labels) = (network.name.clone(), network.labels());
+        network.subnets().map(|subnet| UsedSubnet { subnet, network: name.clone(), labels: labels.clone() }).collect::<Vec<_>>()
+    };
+    Ok(networks.iter().flat_map(of).collect())
 }
 
 async fn filtered(client: &Client, by: &[(&str, &[&str])]) -> Result<Vec<NetworkDocument>, EngineError> {

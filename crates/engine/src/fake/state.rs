@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     ComposeProject, ContainerCreate, EngineError, LogChunk, ObservedContainer, ObservedNetwork, ObservedVolume, PullProgress, UploadFile,
+    UsedSubnet,
 };
 
 #[derive(Default)]
@@ -56,6 +57,15 @@ impl State {
     pub(super) fn now(&mut self) -> String {
         let count = self.next();
         format!("2026-01-01T{:02}:{:02}:{:02}.{:09}Z", count / 3_600_000, count / 60_000 % 60, count / 1000 % 60, count % 1000 * 1_000_000)
+    }
+
+    pub(super) fn used_subnets(&self) -> Vec<UsedSubnet> {
+        let foreign = self.foreign_subnets.iter().map(|subnet| UsedSubnet { subnet: *subnet, network: "foreign".to_owned(), labels: None });
+        let ours = self.networks.iter().filter_map(|network| {
+            let subnet = ipnet::IpNet::V4(network.subnet?);
+            Some(UsedSubnet { subnet, network: network.name.clone(), labels: Some(network.labels.clone()) })
+        });
+        foreign.chain(ours).collect()
     }
 
     pub(super) fn container(&mut self, id: &str) -> Result<&mut Container, EngineError> {

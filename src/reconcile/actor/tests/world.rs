@@ -209,6 +209,7 @@ impl World {
             instance: "default".into(),
             profile: "shop".into(),
             subnet: "10.213.0.0/26".parse().unwrap(),
+            planned: false,
             metrics_address: None,
             services: self.specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect(),
             networks: indexmap::IndexMap::new(),
