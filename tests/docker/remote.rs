@@ -40,8 +40,14 @@ impl Engine {
         let published = format!("127.0.0.1:{port}:2376");
         let run = ["run", "-d", "--name", &name, "-p", &published, "-v", &folder];
         let rights = rights();
+        // A killed engine leaves the process numbers of its helpers, which other processes have when it starts again.
+        let start = "rm -rf /run/docker /var/run/docker; exec /entrypoint.sh \"$@\"";
         let engine = [
+            "--entrypoint=sh",
             image,
+            "-c",
+            start,
+            "sh",
             "--host=tcp://0.0.0.0:2376",
             "--host=unix:///var/run/docker.sock",
             "--tlsverify",
