@@ -60,7 +60,7 @@ class Looks(Shared):
         with self.page() as page:
             page.get_by_role("button", name="Graph").click()
             page.get_by_text("Critical path").wait_for()
-            self.assertEqual(page.locator("svg .edge").count(), 1)
+            expect(page.locator("svg .edge")).to_have_count(1, timeout=PATIENCE)
 
     def test_logs_are_filtered_by_text_expression_and_level_and_fold_json(self):
         with self.page() as page:
@@ -108,6 +108,7 @@ class Looks(Shared):
             page.get_by_role("link", name="All traces").click()
             page.get_by_role("button", name="Map").click()
             call = page.get_by_role("table", name="Calls").get_by_role("row").filter(has_text="bank plain")
+            call.wait_for()
             self.assertEqual(call.get_by_role("cell").all_inner_texts()[:3], ["checkout plain", "bank plain", "1"])
             page.get_by_role("link", name="Traces of bank plain").click()
             self.assertIn("service=bank", page.url)
@@ -182,7 +183,7 @@ class Looks(Shared):
             go(page, "Metrics")
             for title in ("CPU of web", "Memory of web"):
                 page.get_by_role("img", name=title).locator("canvas").wait_for()
-            self.assertEqual(page.get_by_label("Time").locator("option").all_inner_texts(), ["since this page is open", "15 minutes", "1 hour"])
+            expect(page.get_by_label("Time").locator("option")).to_have_text(["since this page is open", "15 minutes", "1 hour"], timeout=PATIENCE)
             # Another page, which has not measured anything itself.
             with self.page() as other:
                 kept = lambda: other.evaluate("""async () => {
@@ -234,8 +235,8 @@ class Looks(Shared):
             page.get_by_role("button", name="What differs in db/01.sql").click()
             dialog = page.get_by_role("dialog", name="What differs in db/01.sql")
             rows = dialog.get_by_role("table", name="Lines of db/01.sql").get_by_role("row")
-            self.assertEqual(rows.nth(2).locator("td").all_text_contents(), ["2", "", "− removed:   id int"])
-            self.assertEqual(rows.nth(3).locator("td").all_text_contents(), ["", "2", "+ added:   id bigint"])
+            expect(rows.nth(2).locator("td")).to_have_text(["2", "", "− removed: id int"], timeout=PATIENCE)
+            expect(rows.nth(3).locator("td")).to_have_text(["", "2", "+ added: id bigint"], timeout=PATIENCE)
             dialog.get_by_text("the text that was applied is not known").wait_for()
             page.keyboard.press("Escape")
             dialog.wait_for(state="detached")
